@@ -1,0 +1,204 @@
+"""The list of a folder's files with their digests, written when it is closed and checked before it is read.
+
+Stands right after `workbench` in the data's way; `packing` closes a bundle with it and `champion` opens one.
+What a manifest says may come from anywhere: a path that leaves the folder, a link, a file named twice, missing, changed
+or not named at all is an IntegrityError that names the file.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import stat
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from components.artifact import write_json
+from components.errors import IntegrityError
+from components.strict import Strict, parse
+
+MANIFEST = "manifest.json"
+MAX_FILES = 10_000  # a bundle has about twenty; what is far beyond is an attack on memory, not a bundle
+MAX_MANIFEST_BYTES = 4 << 20
+MAX_PATH_CHARACTERS = 240
+MAX_DEPTH = 8
+_CHUNK_BYTES = 1 << 20
+_DIGEST_CHARACTERS = frozenset("0123456789abcdef")
+
+
+@dataclass(frozen=True)
+class ManifestEntry(Strict):
+    """One file: its path below the folder with forward slashes, the SHA-256 of its bytes, and its size."""
+
+    path: str
+    sha256: str
+    num_bytes: int
+
+
+@dataclass(frozen=True)
+class Manifest(Strict):
+    """All files of a folder but the manifest itself, sorted by path."""
+
+    files: tuple[ManifestEntry, ...]
+
+
+def write_manifest(folder: Path) -> str:
+    """List every file below `folder` in its manifest.json and return the digest: the SHA-256 of its bytes."""
+    paths = _files_below(folder) - {MANIFEST}
+    entries = []
+    for place in sorted(paths):
+        _refuse_unsafe_path(place, folder)
+        sha256, num_bytes = _digest_file(folder, place)
+        entries.append(ManifestEntry(place, sha256, num_bytes))
+    write_json(folder / MANIFEST, Manifest(tuple(entries)))
+    return hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
+
+
+def verify_manifest(folder: Path) -> str:
+    """Recompute every digest and return the folder's own; raises IntegrityError naming the first wrong file."""
+    content = _read_manifest(folder)
+    manifest = _parse_manifest(content, folder / MANIFEST)
+    named = {entry.path for entry in manifest.files}
+    present = _files_below(folder) - {MANIFEST}
+    for place in sorted(present - named):
+        raise IntegrityError(
+            f"{folder / place}: the file is not named in {MANIFEST}; nothing may be added to a closed folder"
+        )
+    for entry in manifest.files:
+        if entry.path not in present:
+            raise IntegrityError(f"{folder / entry.path}: the file is named in {MANIFEST} but missing")
+        sha256, num_bytes = _digest_file(folder, entry.path)
+        if num_bytes != entry.num_bytes:
+            raise IntegrityError(
+                f"{folder / entry.path}: {num_bytes:,} bytes, but {entry.num_bytes:,} are recorded in {MANIFEST}"
+            )
+        if sha256 != entry.sha256:
+            raise IntegrityError(
+                f"{folder / entry.path}: SHA-256 {sha256}, but {entry.sha256} is recorded in {MANIFEST}"
+            )
+    return hashlib.sha256(content).hexdigest()
+
+
+def digest_folder(folder: Path) -> str:
+    """One digest of a folder's content: SHA-256 over path, digest and size of every file, not over its name."""
+    whole = hashlib.sha256()
+    for place in sorted(_files_below(folder)):
+        sha256, num_bytes = _digest_file(folder, place)
+        whole.update(f"{sha256} {num_bytes} {place}\n".encode())
+    return whole.hexdigest()
+
+
+def digest_path(path: Path) -> str:
+    """The SHA-256 of one file's bytes."""
+    return _digest_file(path.parent, path.name)[0]
+
+
+def _files_below(folder: Path) -> set[str]:
+    """Paths of all regular files below `folder`; a link, pipe, socket or device is refused rather than followed."""
+    if folder.is_symlink() or not folder.is_dir():
+        raise IntegrityError(f"{folder}: expected a folder")
+    found: set[str] = set()
+    waiting = [folder]
+    while waiting:
+        with os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                path = Path(entry.path)
+                if entry.is_dir(follow_symlinks=False):
+                    if len(path.relative_to(folder).parts) > MAX_DEPTH:
+                        raise IntegrityError(f"{path}: folders lie deeper than {MAX_DEPTH} levels")
+                    waiting.append(path)
+                elif entry.is_file(follow_symlinks=False):
+                    found.add(path.relative_to(folder).as_posix())
+                else:
+                    raise IntegrityError(f"{path}: a link or special file; only plain files are allowed")
+                if len(found) > MAX_FILES:
+                    raise IntegrityError(f"{folder}: more than {MAX_FILES:,} files")
+    return found
+
+
+def _digest_file(folder: Path, place: str) -> tuple[str, int]:
+    """SHA-256 and size of one file, opened without following a link."""
+    path = folder / place
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENOENT, errno.ENOTDIR):
+            raise IntegrityError(f"{path}: not a plain file ({error.strerror})") from error
+        raise
+    digest, num_bytes = hashlib.sha256(), 0
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise IntegrityError(f"{path}: not a plain file")
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+            num_bytes += len(chunk)
+    return digest.hexdigest(), num_bytes
+
+
+def _read_manifest(folder: Path) -> bytes:
+    path = folder / MANIFEST
+    if folder.is_symlink() or not folder.is_dir():
+        raise IntegrityError(f"{folder}: expected a folder with a {MANIFEST}")
+    if path.is_symlink() or not path.is_file():
+        raise IntegrityError(f"{path}: the file is missing (or a link); a closed folder has one")
+    size = path.stat().st_size
+    if size > MAX_MANIFEST_BYTES:
+        raise IntegrityError(f"{path}: {size:,} bytes, more than the {MAX_MANIFEST_BYTES:,} a manifest may have")
+    return path.read_bytes()
+
+
+def _parse_manifest(content: bytes, path: Path) -> Manifest:
+    """Read a manifest that may be hostile: a key given twice and a number of thousands of digits are refused too."""
+    try:
+        plain = json.loads(content.decode("utf-8"), object_pairs_hook=_no_key_twice, parse_constant=_no_such_number)
+        manifest = parse(Manifest, plain, str(path), IntegrityError)
+    except (ValueError, RecursionError) as error:
+        raise IntegrityError(f"{path}: not readable as a manifest ({error})") from error
+    if len(manifest.files) > MAX_FILES:
+        raise IntegrityError(f"{path}: names {len(manifest.files):,} files, at most {MAX_FILES:,} are allowed")
+    seen: dict[str, str] = {}
+    for entry in manifest.files:
+        _refuse_unsafe_path(entry.path, path)
+        if entry.path == MANIFEST:
+            raise IntegrityError(f"{path}: names itself")
+        folded = unicodedata.normalize("NFC", entry.path).casefold()
+        if folded in seen:
+            raise IntegrityError(f"{path}: names {entry.path!r} twice (also as {seen[folded]!r})")
+        seen[folded] = entry.path
+        if len(entry.sha256) != 64 or not set(entry.sha256) <= _DIGEST_CHARACTERS:
+            raise IntegrityError(
+                f"{path}: the digest of {entry.path!r} is not a SHA-256 in lower-case hexadecimal digits"
+            )
+        if not 0 <= entry.num_bytes < 1 << 50:
+            raise IntegrityError(f"{path}: the size of {entry.path!r} is {entry.num_bytes}, which no file has")
+    return manifest
+
+
+def _refuse_unsafe_path(place: str, where: Path) -> None:
+    """Raise IntegrityError unless `place` is a plain relative path that stays below its folder on every system."""
+    parts = place.split("/")
+    is_plain = (
+        0 < len(place) <= MAX_PATH_CHARACTERS
+        and len(parts) <= MAX_DEPTH
+        and all(part not in ("", ".", "..") and part == part.strip() for part in parts)
+        and not any(character in '\\:*?"<>|' or not character.isprintable() for character in place)
+    )
+    if not is_plain:
+        raise IntegrityError(
+            f"{where}: the path {place[:MAX_PATH_CHARACTERS]!r} is not a plain relative path below the folder"
+        )
+
+
+def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = [key for key, _ in pairs]
+    if len(keys) != len(set(keys)):
+        raise ValueError(f"a key stands twice among {sorted(keys)[:8]}")
+    return dict(pairs)
+
+
+def _no_such_number(text: str) -> float:
+    raise ValueError(f"{text} is no number a manifest may hold")
