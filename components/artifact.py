@@ -72,7 +72,9 @@ def map_array(path: Path) -> np.ndarray[Any, Any]:
     try:
         mapped: np.ndarray[Any, Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (FileNotFoundError, ValueError, OSError, EOFError) as error:
-        raise IntegrityError(f"{path}: not readable as an array ({error}); run the stage that makes it again") from error
+        raise IntegrityError(
+            f"{path}: not readable as an array ({error}); run the stage that makes it again"
+        ) from error
     return mapped
 
 
@@ -94,7 +96,7 @@ def _plain(content: Any) -> Any:
 
 
 def link_files(source: Path, target: Path, but: frozenset[str] | set[str] = frozenset()) -> None:
-    """Hard-link (or, across file systems, copy) every file below `source` into `target`, except top-level names in `but`."""
+    """Hard-link (or, across file systems, copy) every file below `source` into `target`; not the top-level `but`."""
     target.mkdir(parents=True, exist_ok=True)
     for path in sorted(source.rglob("*")):
         place = path.relative_to(source)

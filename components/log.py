@@ -35,7 +35,7 @@ class Field(Strict):
     """One input column of the rankers.
 
     kind              "categorical", "numeric", or made from the row's time: "hour" (0-23 UTC), "weekday" (1 = Monday)
-    buckets           for numeric fields "quantiles" (of train) or "squared_log" (floor(log(x)^2) for x > 2, Criteo); else null
+    buckets           for numeric fields "quantiles" (of train) or "squared_log" (Criteo: floor(log(x)^2), x > 2); else null
     max_missing_share promised upper bound of the share of rows without a value
     minimum, maximum  promised range of a numeric field, inclusive; null for none
     """
@@ -55,7 +55,7 @@ class Field(Strict):
 
 @dataclass(frozen=True)
 class TimeColumn(Strict):
-    """Where a row's time stands, and how: seconds, milliseconds or microseconds since 1970 UTC, ISO 8601, or a strftime pattern."""
+    """Where a row's time stands, and how: "s", "ms" or "us" since 1970 UTC, "iso" (ISO 8601), or a strftime pattern."""
 
     column: str
     unit: str
@@ -102,7 +102,7 @@ class Window(Strict):
 class SourceParams(Strict):
     """Where a log lies and in which format; `options` are the format's own and checked by its reader.
 
-    paths  files, folders or globs, local or s3://; `$CTR_DATA` stands for the folder of research data; empty for "simulated"
+    paths  files, folders or globs, local or s3://; `$CTR_DATA` is the folder of research data; none for "simulated"
     """
 
     format: Literal["simulated", "table", "criteo", "avazu", "movielens", "libfm"]
@@ -140,7 +140,7 @@ class Partition(Strict):
 class RawLog:
     """A manifest of fetched files beside a copy of each, named by its digest; read lazily by `components.sources`.
 
-    truth names the files of true click probabilities that only the simulated log has (columns _impression, probability).
+    truth names the files of true click probabilities, which only the simulated log has (_impression, probability).
     """
 
     request: LogRequest
@@ -168,7 +168,9 @@ class RawLog:
         for partition in (*raw_log.partitions, *raw_log.truth):
             path = raw_log.path_of(partition)
             if not path.is_file() or path.stat().st_size != partition.num_bytes:
-                raise IntegrityError(f"{path}: expected the {partition.num_bytes:,} bytes of '{partition.name}'; run fetch again")
+                raise IntegrityError(
+                    f"{path}: expected the {partition.num_bytes:,} bytes of '{partition.name}'; run fetch again"
+                )
         return raw_log
 
 
@@ -181,7 +183,7 @@ class _Manifest(Strict):
 
 @dataclass(frozen=True)
 class CleanLog:
-    """Rows that hold every promise of the schema, sorted by time (ties in source order), with the account of the others.
+    """Rows that hold every promise of the schema, sorted by time (ties in source order), and the account of the others.
 
     rows.parquet        _row, _time, _click, _impression and the column fields; `part` too for logs published in files
     quarantine.parquet  the raw row's source, number and `reason` for each row that broke a row-level promise
@@ -253,9 +255,9 @@ class CheckReport(Strict):
 
 @dataclass(frozen=True)
 class ServedLog:
-    """Rows that were scored for the world, with the score they got and the click that was joined later (null until then).
+    """Rows that were scored for the world, with their scores and the clicks joined later (null until then).
 
-    rows.parquet: _impression, _time, _click (nullable), the column fields, score (Float64), bundle (String: the digest)
+    rows.parquet: _impression, _time, _click (nullable), the column fields, score (Float64), bundle (String, its digest)
     An empty table with these columns where nothing was served in the window.
     """
 

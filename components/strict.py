@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import functools
 import json
-from typing import Any, ClassVar, TypeVar
+from collections.abc import Hashable
+from typing import Any, ClassVar, TypeVar, cast
 
 import pydantic
 
@@ -28,9 +29,9 @@ def _adapter(kind: Any) -> pydantic.TypeAdapter[Any]:
 
 
 def parse(kind: type[T], content: object, where: str, error_class: type[CtrError]) -> T:
-    """Make a `kind` of plain JSON-like content, or raise `error_class` saying in `where` what is unknown, missing or wrong."""
+    """Make a `kind` of plain JSON-like content; raises `error_class` saying what is unknown, missing or wrong, and where."""
     try:
-        parsed: T = _adapter(kind).validate_json(json.dumps(content, default=str))
+        parsed: T = _adapter(cast("Hashable", kind)).validate_json(json.dumps(content, default=str))
     except pydantic.ValidationError as error:
         raise error_class(f"{where} does not fit {kind.__name__}: {_in_words(error)}") from error
     return parsed

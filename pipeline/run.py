@@ -1,0 +1,192 @@
+"""Running one stage: load what its signature names, call it, and show its artifact whole or not at all.
+
+An artifact is written into a hidden folder, flushed to disk, and exchanged with the old one in a single system call
+(renameat2 with RENAME_EXCHANGE), so whoever looks sees the last good artifact until the new one is complete.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal, TypeVar
+
+from components.artifact import Artifact
+from components.errors import ConfigError, OutsideError, Stopped
+from components.workbench import Progress, Workbench
+from pipeline.params import Settings
+from pipeline.stage import Stage
+
+A = TypeVar("A", bound=Artifact)
+
+_RENAME_EXCHANGE = 2
+_AT_FDCWD = -100
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How, not what: none of these may change an artifact's bytes but `limit_batches`, which the artifact records."""
+
+    device: Literal["auto", "cpu", "cuda"]
+    resume: Literal["auto", "never", "always"]
+    limit_batches: int | None
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where one run's artifacts lie, artifacts/<name>; beside them .ctr/ with scratch, checkpoints and exit codes."""
+
+    root: Path
+
+    def folder(self, artifact: str) -> Path:
+        """Where an artifact lies, whether or not it is there."""
+        return self.root / "artifacts" / artifact
+
+    def state(self, name: str) -> Path:
+        """A folder of the shell's own beside the artifacts, made if absent."""
+        folder = self.root / ".ctr" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def read(self, artifact: str, kind: type[A]) -> A:
+        """Load an artifact; raises ConfigError where it is absent, saying what makes it."""
+        folder = self.folder(artifact)
+        if not folder.is_dir():
+            raise ConfigError(f"{folder}: '{artifact}' is not there yet; run the stage that makes it, or `dvc repro`")
+        return kind.load(folder)
+
+    def write(self, artifact: str, content: Artifact) -> None:
+        """Save an artifact so that it is seen whole or not at all; raises OutsideError where the disk refuses."""
+        place = self.folder(artifact)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        hidden = place.parent / f".{artifact}.{os.getpid()}.new"
+        try:
+            shutil.rmtree(hidden, ignore_errors=True)
+            hidden.mkdir()
+            content.save(hidden)
+            flush_folder(hidden)
+            put_in_place(hidden, place)
+        except OSError as error:
+            raise OutsideError(
+                f"{place}: could not be written ({error.strerror or error}); the earlier artifact stays; "
+                "free space or repair the disk, then run the stage again"
+            ) from error
+        finally:
+            shutil.rmtree(hidden, ignore_errors=True)
+
+
+def flush_folder(folder: Path) -> None:
+    """Flush every file and folder below `folder`, and itself, to disk."""
+    for directory, _, files in os.walk(folder, topdown=False):
+        for name in files:
+            _flush(Path(directory) / name)
+        _flush(Path(directory))
+
+
+def put_in_place(new: Path, place: Path) -> None:
+    """Make `new` appear at `place`, at once and whole, what was there at `new`. Both on one file system."""
+    if place.exists():
+        _exchange(new, place)
+    else:
+        new.rename(place)
+    _flush(place.parent)
+
+
+def _exchange(one: Path, other: Path) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    done = libc.renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE)
+    if done != 0:
+        number = ctypes.get_errno()
+        if number in (errno.EINVAL, errno.ENOSYS):
+            raise OSError(number, "this file system cannot exchange two folders; keep artifacts on ext4, xfs or btrfs")
+        raise OSError(number, os.strerror(number))
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+class StopFlag:
+    """Remembers the signal that asked to stop.
+
+    A stage that asks (it keeps checkpoints) is left to end its step; one that never asks is ended where it stands,
+    which is safe because nothing of it is visible before `Workspace.write` exchanges the folders.
+    """
+
+    def __init__(self) -> None:
+        self._number: int | None = None
+        self._is_asked = False
+
+    def __call__(self) -> int | None:
+        self._is_asked = True
+        return self._number
+
+    def receive(self, number: int, _frame: FrameType | None) -> None:
+        """The signal handler."""
+        self._number = number
+        if not self._is_asked:
+            raise Stopped(number, "before the stage had anything to keep")
+
+
+@contextmanager
+def stop_signals(flag: StopFlag) -> Iterator[None]:
+    """Send SIGTERM and SIGINT to the flag while inside."""
+    before = {number: signal.signal(number, flag.receive) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def workbench_for(verb: str, workspace: Workspace, options: RunOptions, stop: StopFlag) -> Iterator[Workbench]:
+    """Lend a stage its workplace; the scratch folder of this and of killed earlier runs is removed."""
+    scratch = workspace.state("scratch") / f"{verb}.{os.getpid()}"
+    _remove_scratch_of_the_dead(scratch.parent, verb)
+    scratch.mkdir(parents=True)
+    try:
+        yield Workbench(
+            scratch=scratch,
+            checkpoints=workspace.state("checkpoints") / verb,
+            progress=options.progress,
+            device=options.device,
+            resume=options.resume,
+            limit_batches=options.limit_batches,
+            stop_signal=stop,
+        )
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _remove_scratch_of_the_dead(folder: Path, verb: str) -> None:
+    for left in folder.glob(f"{verb}.*"):
+        process = left.suffix[1:]
+        if process.isdigit() and not Path("/proc", process).exists():
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def run_stage(stage: Stage, workspace: Workspace, settings: Settings, options: RunOptions) -> None:
+    """Load what `stage` reads, call it, and put its artifact in place of the old one."""
+    stop = StopFlag()
+    with stop_signals(stop), workbench_for(stage.verb, workspace, options, stop) as workbench:
+        arguments: dict[str, Any] = {name: workspace.read(name, kind) for name, kind in stage.reads.items()}
+        if stage.params is not None:
+            arguments["params"] = settings.section(stage.verb, stage.params)
+        if "request" in stage.lent:
+            arguments["request"] = settings.request()
+        if "workbench" in stage.lent:
+            arguments["workbench"] = workbench
+        workspace.write(stage.makes, stage.function(**arguments))
