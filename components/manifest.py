@@ -23,7 +23,7 @@ from components.strict import Strict, parse
 
 MANIFEST = "manifest.json"
 MAX_FILES = 10_000  # a bundle has about twenty; what is far beyond is an attack on memory, not a bundle
-MAX_MANIFEST_BYTES = 4 << 20
+MAX_JSON_BYTES = 16 << 20
 MAX_PATH_CHARACTERS = 240
 MAX_DEPTH = 8
 _CHUNK_BYTES = 1 << 20
@@ -60,7 +60,7 @@ def write_manifest(folder: Path) -> str:
 
 def verify_manifest(folder: Path) -> str:
     """Recompute every digest and return the folder's own; raises IntegrityError naming the first wrong file."""
-    content = _read_manifest(folder)
+    content = _read_guarded(folder / MANIFEST)
     manifest = _parse_manifest(content, folder / MANIFEST)
     named = {entry.path for entry in manifest.files}
     present = _files_below(folder) - {MANIFEST}
@@ -139,25 +139,30 @@ def _digest_file(folder: Path, place: str) -> tuple[str, int]:
     return digest.hexdigest(), num_bytes
 
 
-def _read_manifest(folder: Path) -> bytes:
-    path = folder / MANIFEST
-    if folder.is_symlink() or not folder.is_dir():
-        raise IntegrityError(f"{folder}: expected a folder with a {MANIFEST}")
+def read_guarded_json(path: Path) -> Any:
+    """Read a JSON file that may come from anywhere: plain, of bounded size, no key twice, no NaN, no endless number."""
+    return _decode(_read_guarded(path), path)
+
+
+def _read_guarded(path: Path) -> bytes:
     if path.is_symlink() or not path.is_file():
-        raise IntegrityError(f"{path}: the file is missing (or a link); a closed folder has one")
+        raise IntegrityError(f"{path}: the file is missing, or no plain file")
     size = path.stat().st_size
-    if size > MAX_MANIFEST_BYTES:
-        raise IntegrityError(f"{path}: {size:,} bytes, more than the {MAX_MANIFEST_BYTES:,} a manifest may have")
+    if size > MAX_JSON_BYTES:
+        raise IntegrityError(f"{path}: {size:,} bytes, more than the {MAX_JSON_BYTES:,} that it may have")
     return path.read_bytes()
 
 
-def _parse_manifest(content: bytes, path: Path) -> Manifest:
-    """Read a manifest that may be hostile: a key given twice and a number of thousands of digits are refused too."""
+def _decode(content: bytes, path: Path) -> Any:
     try:
-        plain = json.loads(content.decode("utf-8"), object_pairs_hook=_no_key_twice, parse_constant=_no_such_number)
-        manifest = parse(Manifest, plain, str(path), IntegrityError)
+        return json.loads(content.decode("utf-8"), object_pairs_hook=_no_key_twice, parse_constant=_no_such_number)
     except (ValueError, RecursionError) as error:
-        raise IntegrityError(f"{path}: not readable as a manifest ({error})") from error
+        raise IntegrityError(f"{path}: not readable as JSON ({error})") from error
+
+
+def _parse_manifest(content: bytes, path: Path) -> Manifest:
+    """Take a manifest that may be hostile; raises IntegrityError for what no `write_manifest` ever wrote."""
+    manifest = parse(Manifest, _decode(content, path), str(path), IntegrityError)
     if len(manifest.files) > MAX_FILES:
         raise IntegrityError(f"{path}: names {len(manifest.files):,} files, at most {MAX_FILES:,} are allowed")
     seen: dict[str, str] = {}
@@ -201,4 +206,4 @@ def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_such_number(text: str) -> float:
-    raise ValueError(f"{text} is no number a manifest may hold")
+    raise ValueError(f"{text} is no number that JSON has")

@@ -1,0 +1,98 @@
+"""From what a bundle was made: data window, digests of the inputs, of the code and of the locked libraries, and seeds.
+
+Stands between `profiling` and `champion` in the data's way: `packing` writes a lineage, `champion` reads it. It holds no
+clock time and nothing of the machine; the commit is known from the registry's tag.
+"""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from components.errors import ConfigError, IntegrityError
+from components.log import Window
+from components.manifest import digest_path, read_guarded_json
+from components.splitting import SplitSpan
+from components.strict import Strict, parse
+
+LINEAGE = "lineage.json"
+_ROOT = Path(__file__).resolve().parents[1]
+_LOCK = "requirements.lock"
+
+
+@dataclass(frozen=True)
+class Lineage(Strict):
+    """What a bundle was made from.
+
+    format       of this file; another number is another generation of bundles
+    log          the log's name, and `window` the part of it that was asked for
+    split_rule   how the log was cut, and `spans` the parts: rows, clicks, first and last time in microseconds
+    inputs       artifact -> SHA-256 of its content, for what `pack` read
+    params       the section of params.yaml that `pack` was given, as JSON text
+    code         file below the repository's root -> SHA-256, for the modules that `pack` stands on
+    lock_sha256  of requirements.lock: which libraries, each with its hash
+    seeds        what was drawn at random -> the seed
+    """
+
+    format: Literal[1]
+    log: str
+    window: Window
+    split_rule: str
+    spans: tuple[SplitSpan, ...]
+    inputs: dict[str, str]
+    params: str
+    code: dict[str, str]
+    lock_sha256: str
+    seeds: dict[str, int]
+
+    def span(self, name: str) -> SplitSpan:
+        """One part of the split by its name; raises IntegrityError where the lineage does not have it."""
+        for span in self.spans:
+            if span.name == name:
+                return span
+        raise IntegrityError(f"{LINEAGE}: has no span '{name}', only {[span.name for span in self.spans]}")
+
+
+def read_lineage(folder: Path) -> Lineage:
+    """Read the lineage of the bundle in `folder`; raises IntegrityError."""
+    path = folder / LINEAGE
+    return parse(Lineage, read_guarded_json(path), str(path), IntegrityError)
+
+
+def code_digests(module: str) -> dict[str, str]:
+    """Give file -> SHA-256 for a component and every component that it imports, directly or through others."""
+    waiting, files = [module], set[Path]()
+    while waiting:
+        for file in _files_of(waiting.pop()):
+            if file not in files:
+                files.add(file)
+                waiting += _imported_components(file)
+    return {file.relative_to(_ROOT).as_posix(): digest_path(file) for file in sorted(files)}
+
+
+def lock_digest() -> str:
+    """Give the SHA-256 of the lock file; raises ConfigError where it is absent."""
+    path = _ROOT / _LOCK
+    if not path.is_file():
+        raise ConfigError(f"{path}: the file is missing; restore it with `git checkout -- {_LOCK}`")
+    return digest_path(path)
+
+
+def _files_of(module: str) -> list[Path]:
+    """The file of a module and of each package above it; of a package also its own `__init__`; none for other names."""
+    parts = module.split(".")
+    files = [_ROOT.joinpath(*parts[:count], "__init__.py") for count in range(1, len(parts) + 1)]
+    files.append(_ROOT.joinpath(*parts).with_suffix(".py"))
+    return [file for file in files if file.is_file()]
+
+
+def _imported_components(file: Path) -> list[str]:
+    names: list[str] = []
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return [name for name in names if name.split(".")[0] == "components"]
