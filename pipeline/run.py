@@ -19,7 +19,7 @@ from types import FrameType
 from typing import Any, Literal, TypeVar
 
 from components.artifact import Artifact
-from components.errors import ConfigError, OutsideError, Stopped
+from components.errors import ConfigError, IntegrityError, OutsideError, Stopped
 from components.workbench import Progress, Workbench
 from pipeline.params import Settings
 from pipeline.stage import Stage
@@ -59,16 +59,28 @@ class Workspace:
     def read(self, artifact: str, kind: type[A]) -> A:
         """Load an artifact; raises ConfigError where it is absent, saying what makes it."""
         folder = self.folder(artifact)
-        if not folder.is_dir():
-            raise ConfigError(f"{folder}: '{artifact}' is not there yet; run the stage that makes it, or `dvc repro`")
-        return kind.load(folder)
+        while True:
+            if not folder.is_dir():
+                raise ConfigError(
+                    f"{folder}: '{artifact}' is not there yet; run the stage that makes it, or `dvc repro`"
+                )
+            before = folder.stat().st_ino
+            try:
+                content = kind.load(folder)
+            except (IntegrityError, FileNotFoundError):
+                if _is_still(folder, before):
+                    raise
+                continue
+            if _is_still(folder, before):
+                return content
 
     def write(self, artifact: str, content: Artifact) -> None:
         """Save an artifact so that it is seen whole or not at all; raises OutsideError where the disk refuses."""
         place = self.folder(artifact)
         place.parent.mkdir(parents=True, exist_ok=True)
-        hidden = place.parent / f".{artifact}.{os.getpid()}.new"
+        hidden = place.parent / f".{artifact}.{os.getpid()}"
         try:
+            remove_leavings_of_the_dead(place.parent, f".{artifact}.")
             shutil.rmtree(hidden, ignore_errors=True)
             hidden.mkdir()
             content.save(hidden)
@@ -81,6 +93,19 @@ class Workspace:
             ) from error
         finally:
             shutil.rmtree(hidden, ignore_errors=True)
+
+
+def _is_still(folder: Path, inode: int) -> bool:
+    """The folder was not exchanged since its inode number was read (a reader may have seen a mixture if it was)."""
+    return folder.is_dir() and folder.stat().st_ino == inode
+
+
+def remove_leavings_of_the_dead(folder: Path, prefix: str) -> None:
+    """Remove what killed processes left in `folder` under names of `prefix` and their process number."""
+    for left in folder.glob(f"{prefix}*"):
+        process = left.name.removeprefix(prefix)
+        if process.isdigit() and not Path("/proc", process).exists():
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def flush_folder(folder: Path) -> None:
@@ -155,7 +180,7 @@ def stop_signals(flag: StopFlag) -> Iterator[None]:
 def workbench_for(verb: str, workspace: Workspace, options: RunOptions, stop: StopFlag) -> Iterator[Workbench]:
     """Lend a stage its workplace; the scratch folder of this and of killed earlier runs is removed."""
     scratch = workspace.state("scratch") / f"{verb}.{os.getpid()}"
-    _remove_scratch_of_the_dead(scratch.parent, verb)
+    remove_leavings_of_the_dead(scratch.parent, f"{verb}.")
     scratch.mkdir(parents=True)
     try:
         yield Workbench(
@@ -169,13 +194,6 @@ def workbench_for(verb: str, workspace: Workspace, options: RunOptions, stop: St
         )
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _remove_scratch_of_the_dead(folder: Path, verb: str) -> None:
-    for left in folder.glob(f"{verb}.*"):
-        process = left.suffix[1:]
-        if process.isdigit() and not Path("/proc", process).exists():
-            shutil.rmtree(left, ignore_errors=True)
 
 
 def run_stage(stage: Stage, workspace: Workspace, settings: Settings, options: RunOptions) -> None:

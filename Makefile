@@ -1,0 +1,58 @@
+# What a person types: `make run` (the whole line on the simulated log) and `make test` (every check and test).
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+PIPELINE := $(BIN)/python -m pipeline
+
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export DVC_NO_ANALYTICS := 1
+export DO_NOT_TRACK := 1
+export GX_ANALYTICS_ENABLED := false
+export ITERATIVE_DO_NOT_TRACK := 1
+
+.PHONY: help setup run test check lock clean
+
+help: ## say what there is
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
+
+setup: .venv/.ready ## everything that run and test need, in .venv
+
+.venv/.ready: requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info[:2] == (3, 11) else f"Python 3.11 is needed, {sys.executable} is {sys.version.split()[0]}: give PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(sed -nE 's/^(uv==[0-9.]+).*/\1/p' requirements.lock)"
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(sed -nE 's/^ *"(torch==[0-9.]+)".*/\1/p' pyproject.toml)"
+	touch $@
+
+run: setup ## the whole line on the simulated log: repro, promote, serve the next days, watch, report
+	$(BIN)/dvc repro
+	$(PIPELINE) promote || [ $$? -eq 4 ]
+	$(PIPELINE) score --start 2026-03-30 --end 2026-04-02
+	$(PIPELINE) prepare runs/monitor --start 2026-03-30 --end 2026-04-02
+	$(PIPELINE) fetch --workspace runs/monitor --only champion --only served_log
+	$(PIPELINE) run watch --workspace runs/monitor
+	$(PIPELINE) warn --workspace runs/monitor || [ $$? -eq 5 ]
+	$(PIPELINE) report --drift runs/monitor
+
+check: setup ## style, types, import contracts, and whether dvc.yaml is current
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(PIPELINE) wire --check
+
+test: check ## check, then all tests
+	$(BIN)/pytest -n 2
+
+lock: ## resolve requirements.lock anew (needs a package index; see pyproject.toml)
+	UV_FIND_LINKS="$${PIP_FIND_LINKS:-}" $(BIN)/uv pip compile pyproject.toml --group dev --python-version 3.11 \
+	  --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
+	  --no-emit-package torch --output-file requirements.lock
+
+clean: ## remove what runs left behind (not .venv)
+	rm -rf artifacts runs report .ctr .registry .dvc/cache .dvc/tmp

@@ -1,0 +1,1 @@
+"""When the line runs: Airflow DAGs, each a schedule and the order of acts."""

@@ -1,0 +1,237 @@
+"""The command line: `python -m pipeline COMMAND`. Exit codes say who can mend what went wrong (components/errors.py).
+
+Nothing heavy is imported here: each command imports what it needs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from components.errors import CtrError
+
+app = typer.Typer(
+    help="From an impression log to a served, calibrated and watched click probability.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+params_app = typer.Typer(help="The knobs: what is set and where.", no_args_is_help=True)
+bench_app = typer.Typer(help="Benchmarks; each ends with one line of JSON.", no_args_is_help=True)
+app.add_typer(params_app, name="params")
+app.add_typer(bench_app, name="bench")
+
+
+class Device(StrEnum):
+    """Where tensors live."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+class Resume(StrEnum):
+    """What to do with a checkpoint."""
+
+    AUTO = "auto"
+    NEVER = "never"
+    ALWAYS = "always"
+
+
+WorkspaceOption = Annotated[
+    Path, typer.Option("--workspace", help="The folder that holds params.yaml, logs/, window.yaml and artifacts/.")
+]
+DeviceOption = Annotated[Device, typer.Option(envvar="CTR_DEVICE", help="auto takes a GPU where there is one.")]
+ResumeOption = Annotated[
+    Resume,
+    typer.Option(help="auto goes on from a checkpoint that fits, always refuses without one, never starts anew."),
+]
+LimitOption = Annotated[int | None, typer.Option(min=1, help="At most so many batches an epoch: a quick look.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout instead of words.")]
+HERE = Path()
+
+
+@app.command()
+def run(
+    stage: Annotated[str, typer.Argument(help="A verb of the line, such as check or train.")],
+    workspace: WorkspaceOption = HERE,
+    device: DeviceOption = Device.AUTO,
+    resume: ResumeOption = Resume.AUTO,
+    limit_batches: LimitOption = None,
+) -> None:
+    """Run one stage: read what its signature names, show its artifact whole or not at all."""
+    from pipeline.acts import run_one_stage
+
+    run_one_stage(workspace, stage, device.value, resume.value, limit_batches)
+
+
+@app.command()
+def fetch(workspace: WorkspaceOption = HERE) -> None:
+    """Bring the window's raw log near; pin the champion and what it served."""
+    from pipeline.acts import fetch as act
+
+    act(workspace)
+
+
+@app.command()
+def dvc(
+    stage: Annotated[str, typer.Argument(help="A verb of the line, or fetch.")], workspace: WorkspaceOption = HERE
+) -> None:
+    """Reproduce one step of dvc.yaml and end with the step's own exit code, which DVC itself hides."""
+    from pipeline.on_dvc import run_through_dvc
+    from pipeline.run import Workspace
+
+    raise typer.Exit(run_through_dvc(Workspace(workspace.absolute()), stage))
+
+
+@app.command()
+def promote(
+    workspace: WorkspaceOption = HERE,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")] = False,
+) -> None:
+    """Make the packed bundle the champion if its verdict says so (exit 4 if it does not)."""
+    from pipeline.acts import promote as act
+
+    raise typer.Exit(act(workspace, dry_run))
+
+
+@app.command()
+def champion(workspace: WorkspaceOption = HERE, as_json: JsonOption = False) -> None:
+    """Say which bundle serves this log."""
+    from pipeline.acts import describe_champion
+
+    facts = describe_champion(workspace)
+    print(json.dumps(facts) if as_json else "\n".join(f"{key}: {value}" for key, value in facts.items()))
+
+
+@app.command()
+def warn(
+    workspace: WorkspaceOption = HERE,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be sent.")] = False,
+) -> None:
+    """Tell people what watch found (exit 5 if drift was found and the alarm was sent)."""
+    from pipeline.acts import warn as act
+
+    raise typer.Exit(act(workspace, dry_run))
+
+
+@app.command()
+def serve(
+    bundle: Annotated[Path | None, typer.Option(help="A bundle's folder; by default the champion's.")] = None,
+    host: Annotated[str, typer.Option()] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 8080,
+    workspace: WorkspaceOption = HERE,
+) -> None:
+    """Serve scores over HTTP: /score, /livez, /readyz, /metrics; writes the served log."""
+    from pipeline.acts import serve as act
+
+    act(workspace, bundle, host, port)
+
+
+@app.command()
+def score(
+    start: Annotated[str | None, typer.Option(help="First moment of the rows to score, ISO 8601, UTC.")] = None,
+    end: Annotated[str | None, typer.Option(help="Moment after the last row, ISO 8601, UTC.")] = None,
+    file: Annotated[
+        Path | None, typer.Argument(help="A file of rows in the log's format; by default its source.")
+    ] = None,
+    workspace: WorkspaceOption = HERE,
+) -> None:
+    """Score a batch of rows with the champion and write the served log, with the clicks that are known."""
+    from pipeline.acts import score as act
+
+    act(workspace, file, start, end)
+
+
+@app.command()
+def report(
+    workspace: WorkspaceOption = HERE,
+    output: Annotated[Path | None, typer.Option(help="Where to write it; by default report/index.html.")] = None,
+) -> None:
+    """Write one self-contained HTML page about the run, and a summary on the terminal."""
+    from pipeline.acts import report as act
+
+    act(workspace, output)
+
+
+@app.command()
+def wire(
+    check: Annotated[bool, typer.Option("--check", help="Only say whether dvc.yaml is current.")] = False,
+    workspace: WorkspaceOption = HERE,
+) -> None:
+    """Write dvc.yaml from the stages' signatures."""
+    from pipeline.on_dvc import dvc_yaml
+    from pipeline.params import read_settings
+    from pipeline.stages import LINE
+
+    path = workspace / "dvc.yaml"
+    text = dvc_yaml(LINE, read_settings(workspace))
+    is_current = path.is_file() and path.read_text(encoding="utf-8") == text
+    if check:
+        print(f"{path} is {'current' if is_current else 'stale: run `python -m pipeline wire`'}")
+        raise typer.Exit(0 if is_current else 1)
+    path.write_text(text, encoding="utf-8")
+
+
+@params_app.command("show")
+def params_show(workspace: WorkspaceOption = HERE, as_json: JsonOption = False) -> None:
+    """Each value and the file it comes from."""
+    from pipeline.params import read_settings
+
+    settings = read_settings(workspace).every_setting()
+    if as_json:
+        print(json.dumps([{"key": one.key, "value": one.value, "file": one.file} for one in settings], default=str))
+        return
+    width = max(len(one.key) for one in settings)
+    for one in settings:
+        print(f"{one.key:<{width}}  {json.dumps(one.value, default=str)}  ({one.file})")
+
+
+@app.command()
+def doctor(workspace: WorkspaceOption = HERE) -> None:
+    """Say in words what is missing on this machine (exit 2 if something that the line needs is)."""
+    from pipeline.doctor import examine
+
+    raise typer.Exit(examine(workspace))
+
+
+@bench_app.command("encode")
+def bench_encode(rows: Annotated[int, typer.Option(min=10_000)] = 5_000_000) -> None:
+    """check + split + encode of a Criteo-format file: rows/s and peak memory."""
+    from pipeline.bench_encode import run_bench_encode
+
+    _print_json(lambda: run_bench_encode(rows))
+
+
+@bench_app.command("search")
+def bench_search() -> None:
+    """A full alpha-and-weight step of the supernet, ours and a plain one alternating: rows/s and ratios."""
+    from pipeline.bench_search import run_bench_search
+
+    _print_json(run_bench_search)
+
+
+def _print_json(bench: Callable[[], object]) -> None:
+    print(json.dumps(bench()))
+
+
+def main() -> None:
+    """Run the command line; an error of ours becomes one line on stderr and its exit code."""
+    os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    try:
+        app()
+    except CtrError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

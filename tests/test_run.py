@@ -1,0 +1,99 @@
+"""An artifact is seen whole or not at all, whatever happens while it is made."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import pytest
+
+from components.errors import ConfigError, IntegrityError, OutsideError, Stopped
+from pipeline.run import StopFlag, Workspace, stop_signals
+
+
+@dataclass(frozen=True)
+class Letters:
+    text: str
+
+    def save(self, folder: Path) -> None:
+        (folder / "one.txt").write_text(self.text)
+        (folder / "deep").mkdir()
+        (folder / "deep" / "two.txt").write_text(self.text)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        one, two = (folder / "one.txt").read_text(), (folder / "deep" / "two.txt").read_text()
+        if one != two:
+            raise IntegrityError("two halves of different artifacts")
+        return cls(one)
+
+
+class Unwritable(Letters):
+    def save(self, folder: Path) -> None:
+        (folder / "one.txt").write_text("half")
+        raise OSError(28, "No space left on device")
+
+
+def test_what_is_written_is_read_back_and_replaced_whole(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    for text in ("first", "second"):
+        workspace.write("letters", Letters(text))
+        assert workspace.read("letters", Letters) == Letters(text)
+    assert [path.name for path in (tmp_path / "artifacts").iterdir()] == ["letters"]
+
+
+def test_a_full_disk_leaves_the_earlier_artifact(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    workspace.write("letters", Letters("good"))
+    with pytest.raises(OutsideError, match=r"No space left on device\); the earlier artifact stays"):
+        workspace.write("letters", Unwritable("bad"))
+    assert workspace.read("letters", Letters) == Letters("good")
+    assert [path.name for path in (tmp_path / "artifacts").iterdir()] == ["letters"]
+
+
+def test_an_absent_artifact_is_named_with_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="'letters' is not there yet; run the stage that makes it"):
+        Workspace(tmp_path).read("letters", Letters)
+
+
+def test_a_writer_killed_at_any_moment_never_shows_a_half(tmp_path: Path) -> None:
+    writer = textwrap.dedent(
+        f"""
+        import sys
+        sys.path[:0] = [{str(Path(__file__).parents[1])!r}, {str(Path(__file__).parent)!r}]
+        from test_run import Letters
+        from pipeline.run import Workspace
+        from pathlib import Path
+        for number in range(100000):
+            Workspace(Path({str(tmp_path)!r})).write("letters", Letters(str(number) * 1000))
+            if number == 0: print("ready", flush=True)
+        """
+    )
+    workspace = Workspace(tmp_path)
+    for round_number in range(8):
+        with subprocess.Popen([sys.executable, "-c", writer], stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            until = time.monotonic() + 0.02 * (round_number + 1)
+            while time.monotonic() < until:
+                workspace.read("letters", Letters)
+            process.kill()
+        workspace.read("letters", Letters)
+
+
+def test_a_signal_waits_for_a_stage_that_asks_and_ends_one_that_does_not() -> None:
+    flag = StopFlag()
+    with stop_signals(flag), pytest.raises(Stopped) as stopped:
+        signal.raise_signal(signal.SIGTERM)
+    assert stopped.value.exit_code == 143
+    flag = StopFlag()
+    with stop_signals(flag):
+        assert flag() is None
+        signal.raise_signal(signal.SIGINT)
+        assert flag() == signal.SIGINT
