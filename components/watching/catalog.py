@@ -1,0 +1,143 @@
+"""Everything that can be found, in one table: how urgent it is, what it means and what to do about it.
+
+Each entry's alert name is the name of its page in docs/runbooks/.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Severity = Literal["page", "ticket", "info"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One kind of finding.
+
+    is_contract  the rows or scores are not what was promised, so a next ranker would learn the fault; else drift
+    stands_for   checks of the same slice that are not reported beside this one, which says the same more exactly
+    """
+
+    alertname: str
+    severity: Severity
+    is_contract: bool
+    meaning: str
+    action: str
+    stands_for: tuple[str, ...]
+
+
+CHECKS: dict[str, Check] = {
+    "columns": Check(
+        "CtrColumnsMissing",
+        "page",
+        True,
+        "The served log lacks a column that the champion reads, or holds it in another type: the served schema is another one.",
+        "Compare the client's rows and the served log with the bundle's schema.json; do not retrain before it is mended.",
+        (),
+    ),
+    "field_empty": Check(
+        "CtrFieldEmpty",
+        "page",
+        True,
+        "No row has a value where the reference has one: whoever fills this field has stopped, and every score is made without it.",
+        "Ask the field's producer; if scores suffer, roll back what was deployed last; do not retrain before it is mended.",
+        ("field_promise", "field_missing", "field_unseen", "field_drift"),
+    ),
+    "field_promise": Check(
+        "CtrFieldPromiseBroken",
+        "page",
+        True,
+        "More rows lack a value than the schema promises at most.",
+        "Ask the field's producer; if the new share is right, change max_missing_share in the log's preset.",
+        ("field_missing",),
+    ),
+    "field_range": Check(
+        "CtrFieldOutOfRange",
+        "page",
+        True,
+        "Numbers lie outside the range that the schema promises: often a changed unit (times 1,000) or an overflow.",
+        "Compare the moved buckets with the reference; have the producer mend the unit; do not retrain before that.",
+        (),
+    ),
+    "field_missing": Check(
+        "CtrFieldMissing",
+        "ticket",
+        False,
+        "The share of rows without a value differs from the reference by more than chance and the agreed minimum.",
+        "Find out since when, and what was deployed then; if it is here to stay, retrain.",
+        (),
+    ),
+    "field_unseen": Check(
+        "CtrFieldUnseen",
+        "ticket",
+        False,
+        "Many more (or fewer) values than usual are unknown to the champion: new items, or a vocabulary that was replaced.",
+        "Look at the new values; new items call for a retraining, a changed spelling for mending the producer.",
+        (),
+    ),
+    "field_drift": Check(
+        "CtrFieldDrift",
+        "ticket",
+        False,
+        "The field's values are distributed otherwise than in the reference at the same hours.",
+        "Look at the moved values; a campaign or season calls for a retraining, a fault for mending the producer.",
+        (),
+    ),
+    "score_invalid": Check(
+        "CtrScoreInvalid",
+        "page",
+        True,
+        "Scores were served that are no probabilities: missing, not a number, or outside [0, 1].",
+        "Roll back to the last champion; keep the rows, they reproduce the fault.",
+        (),
+    ),
+    "score_skew": Check(
+        "CtrScoreSkew",
+        "page",
+        True,
+        "The champion gives served rows another score than the one that was served: serving and bundle do not agree.",
+        "Restart the service from the registered bundle; compare library versions; do not retrain before they agree.",
+        (),
+    ),
+    "score_drift": Check(
+        "CtrScoreDrift",
+        "ticket",
+        False,
+        "Scores are distributed otherwise than in the reference at the same hours.",
+        "Look first at findings on fields, which cause it; without any, look at the traffic's mix and retrain.",
+        (),
+    ),
+    "stale_bundle": Check(
+        "CtrStaleBundle",
+        "ticket",
+        True,
+        "Rows were scored by another bundle than the champion: a rollout has not finished, or was forgotten.",
+        "Compare the digest that /metrics shows on each replica with the champion's; restart those that lag behind.",
+        (),
+    ),
+    "duplicates": Check(
+        "CtrServedDuplicates",
+        "ticket",
+        True,
+        "The same impression stands in the served log more than once: partitions were delivered twice, or clients repeat requests.",
+        "Look for a part that was copied twice; do not retrain on the window before it is mended.",
+        (),
+    ),
+    "calibration": Check(
+        "CtrCalibration",
+        "page",
+        False,
+        "Clicks per expected click differ from the reference: bids and forecasts made from the scores are off by that factor.",
+        "Check that clicks were joined whole; if they were, roll back if the champion is new, else recalibrate or retrain.",
+        (),
+    ),
+    "auc": Check(
+        "CtrAucDrop",
+        "page",
+        False,
+        "The champion ranks clicks worse than when it was evaluated.",
+        "Check that clicks were joined by the right key; look at findings on fields; roll back if the champion is new, else retrain.",
+        (),
+    ),
+}

@@ -1,0 +1,136 @@
+"""How far two logs are apart, and what chance alone does to that number; no decision is made here.
+
+Shape letters: B bins, H hours of the day.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import special
+
+from components.profiling.binning import Counts, Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Expectation:
+    """What the reference leads one to expect of served rows, at the same hours of the day.
+
+    shares    (B,) expected share of the rows in each bin
+    num_rows  as many reference rows as would give shares of this precision
+    """
+
+    shares: Floats
+    num_rows: float
+
+
+def expectation(reference: Counts, reference_rows: Counts, served_rows: Counts, minimum_hour_rows: int) -> Expectation:
+    """Weigh the reference (H, B) by the hours at which rows were served (direct standardisation).
+
+    An hour with fewer than `minimum_hour_rows` reference rows is expected to look like all hours together. The
+    precision follows from the variance of a weighted mean: 1 / sum(weight^2 / rows).
+    """
+    weights = served_rows / served_rows.sum()
+    has_own = reference_rows >= minimum_hour_rows
+    own_shares = reference[has_own] / reference_rows[has_own, None]
+    pooled_shares = reference.sum(axis=0) / reference_rows.sum()
+    pooled_weight = float(weights[~has_own].sum())
+    shares = weights[has_own] @ own_shares + pooled_weight * pooled_shares
+    variance = float((weights[has_own] ** 2 / reference_rows[has_own]).sum())
+    variance += pooled_weight**2 / float(reference_rows.sum())
+    return Expectation(shares, 1 / variance)
+
+
+def pool_rare_bins(served: Floats, expected: Floats, minimum_rows: int) -> tuple[Floats, Floats]:
+    """Merge bins in which either log would have fewer than `minimum_rows` by the reference; the merged bin comes last.
+
+    The choice looks at the reference alone, so the law of a distance under chance stays what it is.
+    """
+    expected_served = expected * (served.sum() / expected.sum())
+    order = np.argsort(-expected, kind="stable")
+    is_common = np.minimum(expected_served, expected)[order] >= minimum_rows
+    num_kept = int(is_common.sum())
+    rest = expected[order[num_kept:]].sum(), expected_served[order[num_kept:]].sum()
+    if num_kept < len(order) and min(rest) < minimum_rows and num_kept > 0:
+        num_kept -= 1
+    kept, merged = order[:num_kept], order[num_kept:]
+    if len(merged) == 0:
+        return served[kept], expected[kept]
+    return np.append(served[kept], served[merged].sum()), np.append(expected[kept], expected[merged].sum())
+
+
+def population_stability_index(served: Floats, expected: Floats) -> float:
+    """PSI of two vectors of counts (B,), each bin given half a row so that an empty one stays finite."""
+    served_shares, expected_shares = _smooth(served), _smooth(expected)
+    return float(((served_shares - expected_shares) * np.log(served_shares / expected_shares)).sum())
+
+
+def stability_terms(served: Floats, expected: Floats) -> Floats:
+    """What each bin (B,) adds to the PSI."""
+    served_shares, expected_shares = _smooth(served), _smooth(expected)
+    return np.asarray((served_shares - expected_shares) * np.log(served_shares / expected_shares))
+
+
+def jensen_shannon_distance(served: Floats, expected: Floats) -> float:
+    """Square root of the Jensen-Shannon divergence in bits of two vectors of counts (B,): from 0 to 1."""
+    one, other = served / served.sum(), expected / expected.sum()
+    middle = (one + other) / 2
+    divergence = (special.rel_entr(one, middle).sum() + special.rel_entr(other, middle).sum()) / 2 / np.log(2)
+    return float(np.sqrt(max(divergence, 0.0)))
+
+
+@dataclass(frozen=True)
+class StabilityNull:
+    """PSI of two samples of one distribution: about chi2(B - 1) * (1/n + 1/m).
+
+    mean      its mean, by which a measured PSI is too high
+    quantile  exceeded by chance at the given level only
+    """
+
+    mean: float
+    quantile: float
+
+
+def stability_null(num_bins: int, num_served: float, num_expected: float, level: float) -> StabilityNull:
+    """What chance alone makes of the PSI of `num_bins` bins between logs of these sizes."""
+    scale = 1 / num_served + 1 / num_expected
+    return StabilityNull((num_bins - 1) * scale, float(special.chdtri(num_bins - 1, level)) * scale)
+
+
+def normal_quantile(level: float) -> float:
+    """The value that a standard normal exceeds with probability `level`."""
+    return float(-special.ndtri(level))
+
+
+def share_root(num_hits: float, num_rows: float, expected_hits: float, expected_rows: float) -> float:
+    """Signed root of the likelihood ratio for two shares being one: standard normal under chance, above 0 where the first is higher.
+
+    Unlike the usual z it stays honest where shares are near 0 or 1 and logs of unequal size.
+    """
+    share = (num_hits + expected_hits) / (num_rows + expected_rows)
+    root = _deviance(num_hits, num_rows, share) + _deviance(expected_hits, expected_rows, share)
+    return float(np.copysign(np.sqrt(max(root, 0.0)), num_hits / num_rows - expected_hits / expected_rows))
+
+
+def share_root_against(num_hits: float, num_rows: float, share: float) -> float:
+    """The same against a share that is given, not counted; infinite evidence is cut off at 100."""
+    if share in (0.0, 1.0):
+        return float(np.sign(num_hits / num_rows - share) * 100)
+    return float(np.copysign(np.sqrt(max(_deviance(num_hits, num_rows, share), 0.0)), num_hits / num_rows - share))
+
+
+def auc_deviation(auc: float, num_clicks: float, num_others: float) -> float:
+    """Standard deviation of an AUC (Hanley and McNeil 1982, negative exponential approximation)."""
+    one, two = auc / (2 - auc), 2 * auc**2 / (1 + auc)
+    variance = auc * (1 - auc) + (num_clicks - 1) * (one - auc**2) + (num_others - 1) * (two - auc**2)
+    return float(np.sqrt(max(variance, 0.0) / (num_clicks * num_others)))
+
+
+def _deviance(num_hits: float, num_rows: float, share: float) -> float:
+    observed = num_hits / num_rows
+    return float(2 * num_rows * (special.rel_entr(observed, share) + special.rel_entr(1 - observed, 1 - share)))
+
+
+def _smooth(counts: Floats) -> Floats:
+    return np.asarray((counts + 0.5) / (counts.sum() + 0.5 * len(counts)))
