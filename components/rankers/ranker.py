@@ -1,0 +1,72 @@
+"""What every ranker is: a network from the ids of a row's fields to one logit; no labels, devices or bars in here.
+
+Stands between the batches and the training. Shape letters: B rows in a batch, F fields, D embedding width, V ids of all
+fields together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from components.strict import Strict
+
+# Small beside what training makes of it, so that an id that is seen rarely says little (the public boards start so too).
+_INITIAL_STD = 1e-4
+
+
+@dataclass(frozen=True)
+class RankerParams(Strict):
+    """The shape of a ranker, beyond its name.
+
+    embedding_width  D, numbers per id and table
+    hidden_widths    units of each hidden layer, from the embeddings on; empty for none
+    dropout          share of hidden units left out in learning, 0 <= dropout < 1
+    use_batch_norm   normalise hidden units over the rows of a batch
+    """
+
+    embedding_width: int
+    hidden_widths: tuple[int, ...]
+    dropout: float
+    use_batch_norm: bool
+
+
+class Ranker(nn.Module):
+    """A network that ranks rows; each family is a subclass with the constructor (field_sizes, params).
+
+    Initial weights are drawn from torch's default generator; who builds a ranker seeds it.
+    """
+
+    def __init__(self, field_sizes: tuple[int, ...], params: RankerParams) -> None:
+        super().__init__()
+
+    def forward(self, ids_bf: torch.Tensor) -> torch.Tensor:
+        """Give logits (B,) float32 of ids (B, F) int32 or int64."""
+        raise NotImplementedError
+
+    def embedding_parameters(self) -> list[nn.Parameter]:
+        """The tables of embeddings: they alone get the L2 penalty, and are not counted among a ranker's parameters."""
+        return [module.table.weight for module in self.modules() if isinstance(module, FieldEmbedding)]
+
+
+class FieldEmbedding(nn.Module):
+    """One table for all fields: field f's id i stands in row offset_f + i; ids (B, F) -> (B, F, D)."""
+
+    offsets_f: torch.Tensor
+
+    def __init__(self, field_sizes: tuple[int, ...], width: int, generator: torch.Generator | None) -> None:
+        super().__init__()
+        self.field_sizes = tuple(field_sizes)
+        self.width = width
+        self.table = nn.Embedding(sum(field_sizes), width)
+        nn.init.normal_(self.table.weight, std=_INITIAL_STD, generator=generator)
+        starts = [sum(field_sizes[:field]) for field in range(len(field_sizes))]
+        # Not saved with the weights: the field sizes say it. int32, so that int32 ids stay int32 (half the traffic).
+        self.register_buffer("offsets_f", torch.tensor(starts, dtype=torch.int32), persistent=False)
+
+    def forward(self, ids_bf: torch.Tensor) -> torch.Tensor:
+        """Look up each field's vector."""
+        vectors_bfd: torch.Tensor = self.table(ids_bf + self.offsets_f)
+        return vectors_bfd
