@@ -1,0 +1,94 @@
+"""What each format of `components.sources` must be able to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import polars as pl
+
+from components.errors import ConfigError, DataError
+from components.log import LogRequest, Partition, RawLog
+from components.sources.plain import SourceFile
+from components.sources.standard import standard_rows
+from components.sources.text import TextLayout, scan_text
+from components.strict import Strict, parse
+
+Options = TypeVar("Options")
+
+
+@dataclass(frozen=True)
+class Reader:
+    """One format.
+
+    wanted  which of the files found (by name) the window needs, in the order their rows have; refuses options that do not fit
+    part    the published split that a file, by name, is; null for logs that are not published in files
+    count   the number of rows of one file, once it is proved sound
+    scan    the standard columns of all partitions; scratch takes what must be decompressed first
+    """
+
+    wanted: Callable[[LogRequest, tuple[str, ...]], tuple[str, ...]]
+    part: Callable[[LogRequest, str], str | None]
+    count: Callable[[LogRequest, SourceFile], int]
+    scan: Callable[[RawLog, Path], pl.LazyFrame]
+
+
+@dataclass(frozen=True)
+class NoOptions(Strict):
+    """For formats that have none; any key is a ConfigError."""
+
+
+def options_of(request: LogRequest, kind: type[Options]) -> Options:
+    """The source's options as `kind`; raises ConfigError naming what is unknown, missing or wrong."""
+    return parse(
+        kind, request.source.options, f"logs/{request.log}.yaml source.options ({request.source.format})", ConfigError
+    )
+
+
+def file_of(raw_log: RawLog, partition: Partition) -> SourceFile:
+    """One partition's file under its own name."""
+    return SourceFile(partition.name, raw_log.path_of(partition))
+
+
+def every_file(request: LogRequest, names: tuple[str, ...]) -> tuple[str, ...]:
+    """All files in the order found; what `wanted` is for a format that has neither options nor dates in its names."""
+    options_of(request, NoOptions)
+    refuse_none(request, names)
+    return names
+
+
+def no_part(_request: LogRequest, _name: str) -> str | None:
+    """What `part` is for a log that is not published in splits."""
+    return None
+
+
+def refuse_none(request: LogRequest, names: tuple[str, ...]) -> None:
+    """Raise DataError where no file was found at all."""
+    if not names:
+        raise DataError(
+            f"raw_log {request.log}: no file found at {list(request.source.paths)}; at least one was expected"
+        )
+
+
+def scan_text_partitions(
+    raw_log: RawLog,
+    scratch: Path,
+    layout: TextLayout,
+    recast: Callable[[pl.LazyFrame], pl.LazyFrame],
+    faults: tuple[tuple[pl.Expr, str], ...],
+) -> pl.LazyFrame:
+    """Standard rows of text files of one layout; `recast` makes the log's columns of the file's."""
+    frames = []
+    first_number = 0
+    for partition in raw_log.partitions:
+        raw, kinds, num_rows = scan_text(file_of(raw_log, partition), layout, scratch)
+        frames.append(
+            standard_rows(
+                recast(raw), kinds, raw_log.request.schema, partition.name, partition.part, first_number, faults
+            )
+        )
+        first_number += num_rows
+    refuse_none(raw_log.request, tuple(partition.name for partition in raw_log.partitions))
+    return pl.concat(frames)
