@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from components.rankers.linear import Linear
 from components.rankers.perceptron import Perceptron
 from components.rankers.ranker import FieldEmbedding, Ranker, RankerParams
 
-RANKERS: dict[str, type[Ranker]] = {
+RANKERS: dict[str, Callable[[tuple[int, ...], RankerParams], Ranker]] = {
     "linear": Linear,
     "mlp": Perceptron,
 }

@@ -20,7 +20,7 @@ class Perceptron(Ranker):
     """
 
     def __init__(self, field_sizes: tuple[int, ...], params: RankerParams) -> None:
-        super().__init__(field_sizes, params)
+        super().__init__()
         self.embedding = FieldEmbedding(field_sizes, params.embedding_width, None)
         widths = (len(field_sizes) * params.embedding_width, *params.hidden_widths)
         layers: list[nn.Module] = []

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from components.strict import Strict
 
@@ -39,16 +40,13 @@ class Ranker(nn.Module):
     Initial weights are drawn from torch's default generator; who builds a ranker seeds it.
     """
 
-    def __init__(self, field_sizes: tuple[int, ...], params: RankerParams) -> None:
-        super().__init__()
-
     def forward(self, ids_bf: torch.Tensor) -> torch.Tensor:
         """Give logits (B,) float32 of ids (B, F) int32 or int64."""
         raise NotImplementedError
 
     def embedding_parameters(self) -> list[nn.Parameter]:
         """The tables of embeddings: they alone get the L2 penalty, and are not counted among a ranker's parameters."""
-        return [module.table.weight for module in self.modules() if isinstance(module, FieldEmbedding)]
+        return [module.table for module in self.modules() if isinstance(module, FieldEmbedding)]
 
 
 class FieldEmbedding(nn.Module):
@@ -60,13 +58,12 @@ class FieldEmbedding(nn.Module):
         super().__init__()
         self.field_sizes = tuple(field_sizes)
         self.width = width
-        self.table = nn.Embedding(sum(field_sizes), width)
-        nn.init.normal_(self.table.weight, std=_INITIAL_STD, generator=generator)
+        self.table = nn.Parameter(torch.empty(sum(field_sizes), width))
+        nn.init.normal_(self.table, std=_INITIAL_STD, generator=generator)
         starts = [sum(field_sizes[:field]) for field in range(len(field_sizes))]
         # Not saved with the weights: the field sizes say it. int32, so that int32 ids stay int32 (half the traffic).
         self.register_buffer("offsets_f", torch.tensor(starts, dtype=torch.int32), persistent=False)
 
     def forward(self, ids_bf: torch.Tensor) -> torch.Tensor:
         """Look up each field's vector."""
-        vectors_bfd: torch.Tensor = self.table(ids_bf + self.offsets_f)
-        return vectors_bfd
+        return functional.embedding(ids_bf + self.offsets_f, self.table)
