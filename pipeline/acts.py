@@ -1,0 +1,232 @@
+"""The only effects, and the only place that reads the environment: what touches the world at the two ends of the line.
+
+CTR_DATA      folder of research data, `$CTR_DATA` in a log's paths      default ../shared/data
+CTR_REGISTRY  git repository of champions, path or URL                   default .registry/git
+CTR_STORE     DVC remote of bundles, folder or s3://bucket/prefix        default .registry/store
+CTR_SERVED    folder of the served log                                   default .ctr/served
+CTR_WEBHOOK   where warnings are posted                                  default nowhere but stderr
+CTR_ENV       label of the environment in warnings                       default dev
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from components.artifact import read_json
+from components.champion import Champion
+from components.errors import ConfigError, CtrError
+from components.log import LogRequest, Window
+from pipeline.on_dvc import record_end, record_start
+from pipeline.params import Settings, read_settings
+from pipeline.progress import shown_progress
+from pipeline.run import RunOptions, StopFlag, Workspace, run_stage, stop_signals, workbench_for
+
+if TYPE_CHECKING:
+    from components.workbench import Workbench
+    from pipeline.registry import Registry
+
+INPUTS = ("raw_log", "champion", "served_log")
+EXIT_GATE_SAID_NO = 4
+_PR_SET_PDEATHSIG = 1
+_RECORDS = ("params.yaml", "window.yaml", "dvc.yaml", "dvc.lock")
+
+
+@dataclass(frozen=True)
+class Outside:
+    """The addresses of the world, as the environment gives them."""
+
+    data: Path
+    registry: str
+    store: str
+    served: Path
+    webhook: str | None
+    environment: str
+
+
+def read_environment(root: Path) -> Outside:
+    """Read every address from the environment, once; defaults lie below `root`."""
+    return Outside(
+        data=Path(os.environ.get("CTR_DATA", root / ".." / "shared" / "data")).resolve(),
+        registry=os.environ.get("CTR_REGISTRY", str(root / ".registry" / "git")),
+        store=os.environ.get("CTR_STORE", str(root / ".registry" / "store")),
+        served=Path(os.environ.get("CTR_SERVED", root / ".ctr" / "served")),
+        webhook=os.environ.get("CTR_WEBHOOK"),
+        environment=os.environ.get("CTR_ENV", "dev"),
+    )
+
+
+def run_one_stage(
+    root: Path,
+    verb: str,
+    device: Literal["auto", "cpu", "cuda"],
+    resume: Literal["auto", "never", "always"],
+    limit_batches: int | None,
+) -> None:
+    """Run one stage and record how it ended, for whoever started it through DVC."""
+    from pipeline.stages import LINE
+
+    workspace = Workspace(root.absolute())
+    with _recorded(workspace, verb), shown_progress(verb) as progress:
+        verbs = [stage.verb for stage in LINE.stages]
+        if verb not in verbs:
+            raise ConfigError(f"no stage '{verb}'; there are {verbs}, and the act `fetch`")
+        options = RunOptions(device, resume, limit_batches, progress)
+        run_stage(LINE.stage(verb), workspace, read_settings(workspace.root), options)
+
+
+def fetch(root: Path, only: Sequence[str]) -> None:
+    """Bring the window's raw log near, pin the champion and what it served; `only` some of these three if given."""
+    from pipeline.fetching import bring_log
+    from pipeline.served import bring_served
+
+    unknown = sorted(set(only) - set(INPUTS))
+    if unknown:
+        raise ConfigError(f"fetch --only {unknown}: there are {list(INPUTS)}")
+    workspace = Workspace(root.absolute())
+    with _recorded(workspace, "fetch"), _bench(workspace, "fetch") as workbench:
+        settings = read_settings(workspace.root)
+        request, outside = settings.request(), read_environment(_home(workspace))
+        if _is_wanted("raw_log", only):
+            workspace.write("raw_log", bring_log(request, outside.data, workbench.scratch / "raw", workbench.progress))
+        if _is_wanted("champion", only):
+            place = workbench.scratch / "champion"
+            place.mkdir()
+            workspace.write("champion", _registry(outside, settings.log).fetch_champion(place))
+        if _is_wanted("served_log", only):
+            workspace.write("served_log", bring_served(request, outside.served, workbench.scratch))
+
+
+def prepare(root: Path, folder: Path, start: datetime, end: datetime) -> None:
+    """Make `folder` a workspace of its own with the same params and the window from `start` to `end`."""
+    import shutil
+
+    import yaml
+
+    settings = read_settings(root)
+    (folder / "logs").mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(root / "params.yaml", folder / "params.yaml")
+    shutil.copyfile(root / settings.preset_file, folder / settings.preset_file)
+    (folder / ".home").write_text(str(_home(Workspace(root.absolute()))), encoding="utf-8")
+    window = {"start": start.isoformat(), "end": end.isoformat(), "as_of": None}
+    (folder / "window.yaml").write_text(yaml.safe_dump(window, sort_keys=False), encoding="utf-8")
+
+
+def promote(root: Path, dry_run: bool) -> int:
+    """Make the packed bundle the champion if its verdict says so; 0 when it is, 4 when the gate said no."""
+    from components.packing import Bundle
+
+    workspace = Workspace(root.absolute())
+    settings, outside = read_settings(workspace.root), read_environment(_home(workspace))
+    bundle = workspace.read("bundle", Bundle)
+    champion = workspace.read("champion", Champion)
+    verdict = read_json(bundle.folder / "verdict.json")
+    for reason in verdict["reasons"]:
+        print(reason, file=sys.stderr)
+    if verdict["decision"] != "promote":
+        print(f"The champion stays ({champion.version or 'none yet'}).", file=sys.stderr)
+        return EXIT_GATE_SAID_NO
+    bump = _bump(bundle.folder, champion.folder)
+    if dry_run:
+        print(f"Would promote bundle {bundle.digest} over {champion.version or 'nothing'} as the next {bump} version.")
+        return 0
+    records = {name: (workspace.root / name).read_bytes() for name in _RECORDS if (workspace.root / name).is_file()}
+    records["preset.yaml"] = (workspace.root / settings.preset_file).read_bytes()
+    records |= {name: (bundle.folder / name).read_bytes() for name in ("card.md", "verdict.json", "evaluation.json")}
+    version = _registry(outside, settings.log).promote(bundle.folder, champion.digest, records, bump)
+    print(f"Champion: {version.name}@{version.version} (bundle {version.digest})")
+    return 0
+
+
+def describe_champion(root: Path) -> dict[str, str | None]:
+    """Name, version, commit and digest of the champion of this log."""
+    workspace = Workspace(root.absolute())
+    settings, outside = read_settings(workspace.root), read_environment(_home(workspace))
+    registry = _registry(outside, settings.log)
+    version = registry.champion()
+    if version is None:
+        return {"name": registry.name, "version": None, "commit": None, "digest": None}
+    return {"name": version.name, "version": version.version, "commit": version.commit, "digest": version.digest}
+
+
+def die_with_parent() -> None:
+    """Ask the kernel to send SIGTERM to this process when the one that started it dies (for runs under DVC)."""
+    if os.environ.get("CTR_DIE_WITH_PARENT"):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def moment(text: str) -> datetime:
+    """An ISO 8601 date or time as UTC; raises ConfigError."""
+    try:
+        read = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ConfigError(f"'{text}' is no ISO 8601 date or time, such as 2026-03-30 or 2026-03-30T06:00") from error
+    return read.replace(tzinfo=UTC) if read.tzinfo is None else read.astimezone(UTC)
+
+
+def request_for(settings: Settings, start: datetime | None, end: datetime | None) -> LogRequest:
+    """The settings' request with another window."""
+    request = settings.request()
+    return replace(request, window=Window(start, end, None)) if start or end else request
+
+
+@contextmanager
+def _recorded(workspace: Workspace, verb: str) -> Iterator[None]:
+    die_with_parent()
+    record_start(workspace, verb)
+    exit_code = 1
+    try:
+        yield
+        exit_code = 0
+    except CtrError as error:
+        exit_code = error.exit_code
+        raise
+    finally:
+        record_end(workspace, verb, exit_code)
+
+
+@contextmanager
+def _bench(workspace: Workspace, verb: str) -> Iterator[Workbench]:
+    stop = StopFlag()
+    with (
+        shown_progress(verb) as progress,
+        stop_signals(stop),
+        workbench_for(verb, workspace, RunOptions("cpu", "never", None, progress), stop) as workbench,
+    ):
+        yield workbench
+
+
+def _registry(outside: Outside, log: str) -> Registry:
+    from pipeline.registry import Registry
+
+    return Registry(outside.registry, outside.store, log)
+
+
+def _home(workspace: Workspace) -> Path:
+    """Where registry and served log lie by default: the project, also for a workspace that `prepare` made."""
+    pointer = workspace.root / ".home"
+    return Path(pointer.read_text(encoding="utf-8")) if pointer.is_file() else workspace.root
+
+
+def _is_wanted(name: str, only: Sequence[str]) -> bool:
+    return not only or name in only
+
+
+def _bump(challenger: Path, champion: Path | None) -> Literal["major", "minor", "patch"]:
+    """Another schema is a major version, another architecture a minor one, a retraining a patch."""
+    if champion is None or _differs(challenger, champion, "schema.json"):
+        return "major"
+    return "minor" if _differs(challenger, champion, "architecture.json") else "patch"
+
+
+def _differs(one: Path, other: Path, name: str) -> bool:
+    first: Any = read_json(one / name)
+    return bool(first != read_json(other / name))
