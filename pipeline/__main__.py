@@ -73,11 +73,28 @@ def run(
 
 
 @app.command()
-def fetch(workspace: WorkspaceOption = HERE) -> None:
+def fetch(
+    workspace: WorkspaceOption = HERE,
+    only: Annotated[list[str] | None, typer.Option(help="raw_log, champion or served_log; may be given twice.")] = None,
+) -> None:
     """Bring the window's raw log near; pin the champion and what it served."""
     from pipeline.acts import fetch as act
 
-    act(workspace)
+    act(workspace, only or [])
+
+
+@app.command()
+def prepare(
+    folder: Annotated[Path, typer.Argument(help="The workspace to make.")],
+    start: Annotated[str, typer.Option(help="Start of its window, ISO 8601, UTC.")],
+    end: Annotated[str, typer.Option(help="End of its window, ISO 8601, UTC.")],
+    workspace: WorkspaceOption = HERE,
+) -> None:
+    """Make a workspace of its own with the same params and another window."""
+    from pipeline.acts import moment
+    from pipeline.acts import prepare as act
+
+    act(workspace, folder, moment(start), moment(end))
 
 
 @app.command()
