@@ -1,0 +1,214 @@
+"""The one pass over a raw log: kept rows, rows set aside, and a tally of each partition, all streamed at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from components.log import CLICK, IMPRESSION, ROW, TIME, LogSchema, RawLog, Window
+from components.sources.standard import BROKEN, FIRST_PLAUSIBLE, LAST_PLAUSIBLE, NUMBER, PART, SOURCE
+
+# The tables' own grain: part of the format, since the bytes depend on it.
+ROW_GROUP_ROWS = 262_144
+
+IMPLAUSIBLE_TIME = "time is not between the years 1990 and 2100"
+
+_REASON = "_reason"
+_FINGERPRINT = "_fingerprint"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one pass over a raw log gave.
+
+    rows          Parquet of the kept rows as they came, _row counting from 0
+    quarantine    Parquet of the rows that broke a row-level promise: source, number, reason and the raw fields
+    partitions    one row a partition, by name: _source, num_read, num_outside, num_quarantined, num_implausible, num_untimed,
+                  first_time, last_time
+    kept          one row a partition with kept rows: _source, num_rows, num_clicks, and for each field missing_<name>
+    ranges        minimum_<name> and maximum_<name> of each numeric field over the kept rows
+    reasons       rows set aside by reason, in alphabetical order
+    numbers       (R,) int64: each kept row's number in source order
+    fingerprints  (R,) uint64 of the kept rows: of the impression's key, or of the whole row where there is none
+    """
+
+    rows: Path
+    quarantine: Path
+    partitions: pl.DataFrame
+    kept: pl.DataFrame
+    ranges: dict[str, float | None]
+    reasons: dict[str, int]
+    numbers: np.ndarray[Any, np.dtype[np.int64]]
+    fingerprints: np.ndarray[Any, np.dtype[np.uint64]]
+
+    @property
+    def num_read(self) -> int:
+        """All rows of the raw log."""
+        return int(self.partitions["num_read"].sum())
+
+    @property
+    def num_outside(self) -> int:
+        """Rows outside the window."""
+        return int(self.partitions["num_outside"].sum())
+
+    @property
+    def num_quarantined(self) -> int:
+        """Rows that broke a row-level promise."""
+        return int(self.partitions["num_quarantined"].sum())
+
+    @property
+    def num_kept(self) -> int:
+        """Rows that remain, copies of an impression included."""
+        return int(self.kept["num_rows"].sum())
+
+
+def read_log(lines: pl.LazyFrame, raw_log: RawLog, folder: Path) -> Reading:
+    """Stream the source's rows once into `folder`, sorted out into kept, quarantined and outside the window."""
+    schema = raw_log.request.schema
+    names = [field.name for field in schema.column_fields]
+    numbers = [field.name for field in schema.column_fields if field.kind == "numeric"]
+    is_published = any(partition.part is not None for partition in raw_log.partitions)
+
+    judged = lines.with_columns(
+        _reason(schema).alias(_REASON), _is_outside(schema, raw_log.request.window).alias("_outside")
+    )
+    is_kept = pl.col(_REASON).is_null() & ~pl.col("_outside")
+    good = judged.filter(is_kept).with_row_index(ROW)
+    clean = good.select(
+        pl.col(ROW).cast(pl.Int64),
+        TIME,
+        pl.col(CLICK).cast(pl.Int8),
+        IMPRESSION,
+        *([pl.col(PART).alias("part")] if is_published else []),
+        *names,
+        SOURCE,
+        NUMBER,
+    )
+    table = clean.drop(SOURCE, NUMBER)
+    bad = judged.filter(pl.col(_REASON).is_not_null()).select(
+        pl.col(SOURCE).alias("source"),
+        pl.col(NUMBER).alias("number"),
+        pl.col(_REASON).alias("reason"),
+        TIME,
+        CLICK,
+        IMPRESSION,
+        *names,
+    )
+    partitions = judged.group_by(SOURCE).agg(
+        pl.len().cast(pl.Int64).alias("num_read"),
+        (pl.col("_outside") & pl.col(_REASON).is_null()).sum().cast(pl.Int64).alias("num_outside"),
+        pl.col(_REASON).is_not_null().sum().cast(pl.Int64).alias("num_quarantined"),
+        (pl.col(_REASON) == IMPLAUSIBLE_TIME).sum().cast(pl.Int64).alias("num_implausible"),
+        pl.col(TIME).is_null().sum().cast(pl.Int64).alias("num_untimed"),
+        pl.col(TIME).min().alias("first_time"),
+        pl.col(TIME).max().alias("last_time"),
+    )
+    kept = clean.group_by(SOURCE).agg(
+        pl.len().cast(pl.Int64).alias("num_rows"),
+        pl.col(CLICK).cast(pl.Int64).sum().alias("num_clicks"),
+        *[pl.col(name).null_count().cast(pl.Int64).alias(f"missing_{name}") for name in names],
+        *[pl.col(name).min().alias(f"minimum_{name}") for name in numbers],
+        *[pl.col(name).max().alias(f"maximum_{name}") for name in numbers],
+    )
+    beside = clean.select(NUMBER, _fingerprint(schema, names).alias(_FINGERPRINT))
+    reasons = bad.group_by("reason").agg(pl.len().cast(pl.Int64).alias("num_rows"))
+
+    rows, quarantine = folder / "read.parquet", folder / "quarantine.parquet"
+    _, _, read_partitions, read_kept, read_beside, read_reasons = pl.collect_all(
+        [
+            sink_table(table, rows),
+            sink_table(bad, quarantine),
+            partitions,
+            kept,
+            beside,
+            reasons,
+        ],
+        engine="streaming",
+    )
+    read_kept = read_kept.sort(SOURCE)
+    ranges = {
+        f"{side}_{name}": _bound(read_kept[f"{side}_{name}"], side)
+        for name in numbers
+        for side in ("minimum", "maximum")
+    }
+    return Reading(
+        rows,
+        quarantine,
+        read_partitions.sort(SOURCE),
+        read_kept.select(pl.exclude("^(minimum|maximum)_.*$")),
+        ranges,
+        dict(sorted(read_reasons.iter_rows())),
+        read_beside[NUMBER].to_numpy(),
+        read_beside[_FINGERPRINT].to_numpy(),
+    )
+
+
+def sink_table(table: pl.LazyFrame, path: Path) -> pl.LazyFrame:
+    """A lazy sink of a bulk table: the same bytes for the same rows, however many threads write them."""
+    sink = table.sink_parquet(
+        path,
+        compression="zstd",
+        compression_level=1,
+        statistics=False,
+        row_group_size=ROW_GROUP_ROWS,
+        maintain_order=True,
+        lazy=True,
+    )
+    assert sink is not None
+    return sink
+
+
+def microseconds(moment: datetime) -> int:
+    """Microseconds since 1970 UTC; a moment without a zone is UTC."""
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    since = aware.astimezone(UTC) - datetime(1970, 1, 1, tzinfo=UTC)
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+
+
+def _is_outside(schema: LogSchema, window: Window) -> pl.Expr:
+    """A log without time has no rows outside a window."""
+    is_outside = pl.lit(False)
+    if schema.time and window.start is not None:
+        is_outside = is_outside | (pl.col(TIME) < microseconds(window.start))
+    if schema.time and window.end is not None:
+        is_outside = is_outside | (pl.col(TIME) >= microseconds(window.end))
+    return is_outside.fill_null(False)
+
+
+def _reason(schema: LogSchema) -> pl.Expr:
+    """The first row-level promise that a row breaks, in words; null where it holds all."""
+    checks = [(pl.col(BROKEN).is_not_null(), pl.col(BROKEN))]
+    if schema.time:
+        is_plausible = pl.col(TIME).is_between(FIRST_PLAUSIBLE, LAST_PLAUSIBLE, closed="left")
+        checks.append((~is_plausible, pl.lit(IMPLAUSIBLE_TIME)))
+    checks.append((pl.col(CLICK).is_null(), pl.lit("click is missing")))
+    checks.append((~pl.col(CLICK).is_between(0, 1), pl.lit("click is not 0 or 1")))
+    if schema.impression:
+        checks.append((pl.col(IMPRESSION).is_null(), pl.lit("the impression's key is missing")))
+    for field in schema.column_fields:
+        if field.kind != "numeric":
+            continue
+        value = pl.col(field.name)
+        if field.minimum is not None:
+            checks.append((value < field.minimum, pl.lit(f"field '{field.name}' is below {field.minimum:g}")))
+        if field.maximum is not None:
+            checks.append((value > field.maximum, pl.lit(f"field '{field.name}' is above {field.maximum:g}")))
+    return pl.coalesce(*[pl.when(is_broken).then(words) for is_broken, words in checks])
+
+
+def _fingerprint(schema: LogSchema, names: list[str]) -> pl.Expr:
+    """Only ever compared within one process, so the engine's own fast hash will do."""
+    if schema.impression:
+        return pl.col(IMPRESSION).hash(seed=0)
+    parts = [CLICK, *names] if schema.time is None else [TIME, CLICK, *names]
+    return pl.sum_horizontal([pl.col(name).hash(seed=number) for number, name in enumerate(parts)])
+
+
+def _bound(values: pl.Series, side: str) -> float | None:
+    bound = values.min() if side == "minimum" else values.max()
+    return None if bound is None else float(bound)  # type: ignore[arg-type]
