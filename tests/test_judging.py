@@ -1,0 +1,311 @@
+"""The verdict, case by case: each gate is tried on both sides of its limit, the rest of the evaluation being good."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from components.errors import ConfigError, IntegrityError
+from components.evaluating.evaluation import (
+    CalibrationGain,
+    Comparison,
+    Evaluation,
+    EvaluationFacts,
+    Figures,
+    Interval,
+    Parity,
+    RankerCost,
+    SliceFigures,
+)
+from components.judging import GateCheck, JudgeParams, Verdict, chance_of, clicks_needed, holm_adjusted, judge
+
+PARAMS = JudgeParams(
+    first_min_auc=0.55,
+    max_normalised_entropy=1.0,
+    max_auc_loss=0.003,
+    max_log_loss_rise_share=0.01,
+    ratio_low=0.9,
+    ratio_high=1.1,
+    max_ece_excess_share=0.1,
+    max_parity_difference=1e-6,
+    max_flops_per_row=1_000_000,
+    max_ranker_bytes=10_000_000,
+    is_schema_break_allowed=False,
+)
+
+FIGURES = Figures(
+    num_rows=100_000,
+    num_clicks=3_000,
+    click_rate=0.03,
+    mean_score=0.0303,
+    auc=Interval(0.75, 0.74, 0.76),
+    log_loss=Interval(0.12, 0.118, 0.122),
+    normalised_entropy=Interval(0.89, 0.87, 0.91),
+    calibration_ratio=Interval(1.01, 0.98, 1.04),
+    calibration_error=0.002,
+    calibration_error_null=0.0025,
+)
+
+COMPARISON = Comparison(
+    champion_version="v1.2.0",
+    champion_digest="c" * 64,
+    num_left_out=0,
+    challenger=FIGURES,
+    champion=dataclasses.replace(FIGURES, auc=Interval(0.749, 0.739, 0.759), log_loss=Interval(0.12, 0.118, 0.122)),
+    auc_difference=Interval(0.001, -0.002, 0.004),
+    log_loss_difference=Interval(0.0, -0.001, 0.001),
+    normalised_entropy_difference=Interval(0.0, -0.01, 0.01),
+    calibration_ratio_difference=Interval(0.0, -0.01, 0.01),
+)
+
+
+def slice_of(
+    value: str | None, num_rows: int, num_clicks: int, mean_score: float, is_rest: bool = False
+) -> SliceFigures:
+    return SliceFigures(
+        field="device",
+        value=value,
+        is_rest=is_rest,
+        num_rows=num_rows,
+        num_clicks=num_clicks,
+        click_rate=num_clicks / num_rows,
+        mean_score=mean_score,
+        score_variance=num_rows * mean_score * (1 - mean_score),
+        calibration_ratio=mean_score * num_rows / num_clicks if num_clicks else None,
+        auc=0.7,
+        log_loss=0.1,
+        normalised_entropy=0.9,
+    )
+
+
+def evaluation(has_champion: bool, slices: tuple[SliceFigures, ...] = (), **changes: Any) -> Evaluation:
+    """A good evaluation, with or without a champion, but for `changes` of its facts."""
+    facts = EvaluationFacts(
+        confidence=0.95,
+        num_bootstraps=200,
+        cluster_by=None,
+        num_clusters=100_000,
+        split_rule="time",
+        first_time=0,
+        last_time=1,
+        challenger=FIGURES,
+        comparison=COMPARISON if has_champion else None,
+        no_comparison=None if has_champion else "no champion yet",
+        champion_version="v1.2.0" if has_champion else None,
+        champion_digest="c" * 64 if has_champion else None,
+        schema_breaks=(),
+        oracle=None,
+        parity=Parity(10_000, 1e-7),
+        calibration=CalibrationGain("platt", 0.121, 0.12, 0.004, 0.002),
+        cost=RankerCost("autopi", 1_000, 10_000, 50_000, 100_000),
+    )
+    return Evaluation(dataclasses.replace(facts, **changes), (), slices)
+
+
+def compared(**changes: Any) -> dict[str, Any]:
+    return {"comparison": dataclasses.replace(COMPARISON, **changes)}
+
+
+def measured(**changes: Any) -> dict[str, Any]:
+    return {"challenger": dataclasses.replace(FIGURES, **changes)}
+
+
+def cost(**changes: Any) -> dict[str, Any]:
+    return {"cost": dataclasses.replace(RankerCost("autopi", 1_000, 10_000, 50_000, 100_000), **changes)}
+
+
+# (has a champion, what is changed, the check that fails or None); each limit is tried on both sides
+CASES: dict[str, tuple[bool, dict[str, Any], str | None]] = {
+    "all good against a champion": (True, {}, None),
+    "all good, first promotion": (False, {}, None),
+    "AUC surely within the margin": (True, compared(auc_difference=Interval(-0.001, -0.003, 0.001)), None),
+    "AUC not surely within the margin": (True, compared(auc_difference=Interval(0.001, -0.0031, 0.004)), "AUC"),
+    "AUC far worse": (True, compared(auc_difference=Interval(-0.05, -0.06, -0.04)), "AUC"),
+    "AUC of too few clicks": (True, compared(auc_difference=Interval(0.01, None, None)), "AUC"),
+    "log loss surely within the margin": (True, compared(log_loss_difference=Interval(0.0, -0.001, 0.0012)), None),
+    "log loss not surely within it": (
+        True,
+        compared(log_loss_difference=Interval(-0.001, -0.003, 0.00121)),
+        "log loss",
+    ),
+    "log loss of too few clicks": (True, compared(log_loss_difference=Interval(-0.001, None, None)), "log loss"),
+    "first promotion surely ranks": (False, measured(auc=Interval(0.6, 0.55, 0.65)), None),
+    "first promotion may not rank": (False, measured(auc=Interval(0.9, 0.549, 0.99)), "AUC"),
+    "first promotion of too few clicks": (False, measured(auc=Interval(0.9, None, None)), "AUC"),
+    "entropy at one": (False, measured(normalised_entropy=Interval(0.95, 0.9, 1.0)), "normalised entropy"),
+    "entropy below one": (False, measured(normalised_entropy=Interval(0.95, 0.9, 0.999)), None),
+    "entropy above one against a champion": (
+        True,
+        measured(normalised_entropy=Interval(1.05, 1.0, 1.1)),
+        "normalised entropy",
+    ),
+    "ratio at the band's lower end": (True, measured(calibration_ratio=Interval(0.9, 0.8, 1.0)), None),
+    "ratio below the band": (True, measured(calibration_ratio=Interval(0.899, 0.8, 1.0)), "calibration overall"),
+    "ratio at the band's upper end": (True, measured(calibration_ratio=Interval(1.1, 1.0, 1.2)), None),
+    "ratio above the band": (False, measured(calibration_ratio=Interval(1.101, 1.0, 1.2)), "calibration overall"),
+    "ECE at its limit": (True, measured(calibration_error=0.0025 + 0.1 * 0.03), None),
+    "ECE above its limit": (True, measured(calibration_error=0.0056), "calibration error"),
+    "parity at its limit": (True, {"parity": Parity(10_000, 1e-6)}, None),
+    "parity above its limit": (True, {"parity": Parity(10_000, 1.1e-6)}, "train/serve parity"),
+    "cost at its limit": (True, cost(num_flops_per_row=1_000_000), None),
+    "cost above its limit": (True, cost(num_flops_per_row=1_000_001), "cost per row"),
+    "size at its limit": (True, cost(num_onnx_bytes=10_000_000), None),
+    "size above its limit": (True, cost(num_onnx_bytes=10_000_001), "size"),
+    "schema broken": (True, {"schema_breaks": ("field 'device' is gone",)}, "schema"),
+    "champion without rows to compare": (True, {"comparison": None, "no_comparison": "no row left"}, "comparison"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_table_of_cases(name: str) -> None:
+    has_champion, changes, failing = CASES[name]
+    verdict = judge(evaluation(has_champion, **changes), PARAMS)
+    failed = [check for check in verdict.checks if not check.passed]
+    assert [check.name for check in failed] == ([failing] if failing else [])
+    assert verdict.decision == ("keep_champion" if failing else "promote")
+    assert verdict.is_promotion is (failing is None)
+    assert verdict.champion_digest == ("c" * 64 if has_champion else None)
+    if failing:
+        assert verdict.reasons == tuple(check.words for check in failed)
+
+
+def test_several_faults_are_all_told() -> None:
+    bad = evaluation(True, **cost(num_flops_per_row=10**9), parity=Parity(10_000, 0.1))
+    verdict = judge(bad, PARAMS)
+    assert len(verdict.reasons) == 2
+    assert "1,000,000,000" in " ".join(verdict.reasons)
+
+
+def test_reasons_hold_the_figures_that_people_ask_for() -> None:
+    promoted = " / ".join(judge(evaluation(True), PARAMS).reasons)
+    for words in ("all 10 checks", "v1.2.0", "AUC 0.7500", "0.7490", "+0.0010", "-0.0020", "log loss", "ratio 1.010"):
+        assert words in promoted
+    kept = judge(evaluation(True, **compared(auc_difference=Interval(-0.02, -0.03, -0.01))), PARAMS).reasons[0]
+    assert "-0.0200" in kept
+    assert "95 % confidence" in kept
+
+
+def test_a_schema_break_that_params_allow_is_judged_by_absolute_limits() -> None:
+    allowed = dataclasses.replace(PARAMS, is_schema_break_allowed=True)
+    broken = {"schema_breaks": ("field 'device' is gone",), "comparison": None, "no_comparison": "schema"}
+    assert judge(evaluation(True, **broken), allowed).is_promotion
+    worthless = measured(auc=Interval(0.5, 0.45, 0.55))
+    assert not judge(evaluation(True, **broken, **worthless), allowed).is_promotion
+    assert not judge(evaluation(True, **broken), PARAMS).is_promotion
+
+
+def test_a_large_slice_that_promises_too_much_stops_the_promotion_and_is_named() -> None:
+    good = slice_of("phone", 50_000, 1_500, 0.0301)
+    bad = slice_of("tablet", 50_000, 1_500, 0.0345)
+    verdict = judge(evaluation(True, (good, bad)), PARAMS)
+    assert not verdict.is_promotion
+    assert "device = tablet: ratio 1.150" in verdict.reasons[0]
+    assert "phone" not in verdict.reasons[0]
+    assert judge(evaluation(True, (good,)), PARAMS).is_promotion
+
+
+def test_a_slice_outside_the_band_by_chance_alone_does_not_count() -> None:
+    """At 430 clicks a ratio of 1.12 has p = 0.014 (by scipy's normal law): one slice fails, among ten Holm forgives it."""
+    odd = slice_of("odd", 14_000, 430, 1.12 * 430 / 14_000)
+    calm = tuple(slice_of(f"calm {number}", 50_000, 1_500, 0.03) for number in range(9))
+    assert 0.005 < chance_of(odd) < 0.05
+    assert not judge(evaluation(True, (odd,)), PARAMS).is_promotion
+    assert judge(evaluation(True, (odd, *calm)), PARAMS).is_promotion
+
+
+def test_a_slice_too_small_for_the_band_is_left_out_unless_its_scores_promise_enough_clicks() -> None:
+    assert clicks_needed(0.9, 1.1, 0.95) == 423  # (1.959964 / ln 1.1) ** 2 = 422.9
+    small = slice_of("small", 10_000, 100, 0.03)
+    assert judge(evaluation(True, (small,)), PARAMS).is_promotion
+    silent = slice_of("silent", 50_000, 0, 0.03)
+    verdict = judge(evaluation(True, (silent,)), PARAMS)
+    assert not verdict.is_promotion
+    assert "device = silent" in verdict.reasons[0]
+
+
+def test_rows_without_a_value_and_the_rest_have_names() -> None:
+    missing, rest = slice_of(None, 50_000, 1_000, 0.03), slice_of(None, 50_000, 1_000, 0.03, is_rest=True)
+    words = judge(evaluation(True, (missing, rest)), PARAMS).reasons[0]
+    assert "device = (missing)" in words
+    assert "device = (other)" in words
+
+
+def test_holm_as_by_hand() -> None:
+    """Holm (1979): sorted p are multiplied by 4, 3, 2, 1, and never fall."""
+    assert holm_adjusted([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm_adjusted([0.9, 0.5]) == pytest.approx([1.0, 1.0])
+    assert holm_adjusted([0.02]) == pytest.approx([0.02])
+    assert holm_adjusted([]) == []
+
+
+def test_holm_rejects_what_its_step_down_procedure_rejects() -> None:
+    """The procedure as Holm wrote it: go through sorted p, stop at the first above alpha / (m - k)."""
+    generator = np.random.default_rng(4)
+    for _ in range(300):
+        p_values = list(generator.random(generator.integers(1, 12)) ** 3)
+        rejected = set()
+        for rank, index in enumerate(np.argsort(p_values)):
+            if p_values[index] > 0.05 / (len(p_values) - rank):
+                break
+            rejected.add(int(index))
+        adjusted = holm_adjusted(p_values)
+        assert {place for place, value in enumerate(adjusted) if value <= 0.05} == rejected
+
+
+def test_false_alarms_over_many_calibrated_slices_are_as_rare_as_the_confidence_says() -> None:
+    """400 evaluations of 30 calibrated slices just large enough: at most 5 % may stop a promotion (here and below 8 %)."""
+    generator = np.random.default_rng(7)
+    stopped = 0
+    for _ in range(400):
+        slices = tuple(
+            slice_of(str(number), 15_000, int(generator.binomial(15_000, 0.03)), 0.03) for number in range(30)
+        )
+        stopped += not judge(evaluation(True, slices), PARAMS).is_promotion
+    assert stopped / 400 <= 0.08
+
+
+def test_the_slice_test_is_scipys_normal_law() -> None:
+    from scipy.stats import norm
+
+    part = slice_of("a", 10_000, 330, 0.03)
+    z = (330 - 300) / math.sqrt(10_000 * 0.03 * 0.97)
+    assert chance_of(part) == pytest.approx(2 * norm.sf(z))
+
+
+def test_a_verdict_is_saved_and_loaded_equal(tmp_path: Path) -> None:
+    verdict = judge(evaluation(True, (slice_of("é", 50_000, 1_500, 0.05),)), PARAMS)
+    verdict.save(tmp_path)
+    assert Verdict.load(tmp_path) == verdict
+    before = (tmp_path / "verdict.json").read_bytes()
+    Verdict.load(tmp_path).save(tmp_path)
+    assert (tmp_path / "verdict.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "damage", [("promote", "perhaps"), ('"passed": true', '"passed": "true"'), ('"checks"', '"cheques"'), ("{", "")]
+)
+def test_a_damaged_verdict_is_refused(tmp_path: Path, damage: tuple[str, str]) -> None:
+    judge(evaluation(True), PARAMS).save(tmp_path)
+    path = tmp_path / "verdict.json"
+    path.write_text(path.read_text().replace(*damage, 1))
+    with pytest.raises(IntegrityError, match=r"verdict\.json"):
+        Verdict.load(tmp_path)
+
+
+@pytest.mark.parametrize(("low", "high"), [(1.0, 1.1), (0.9, 1.0), (0.0, 1.1), (1.1, 0.9)])
+def test_a_band_that_does_not_lie_around_one_is_a_config_error(low: float, high: float) -> None:
+    with pytest.raises(ConfigError, match="band"):
+        dataclasses.replace(PARAMS, ratio_low=low, ratio_high=high)
+
+
+def test_every_check_says_its_figures_in_words() -> None:
+    for has_champion in (True, False):
+        for check in judge(evaluation(has_champion, (slice_of("a", 50_000, 1_500, 0.03),)), PARAMS).checks:
+            assert isinstance(check, GateCheck)
+            assert check.words
+            assert check.measured is not None
