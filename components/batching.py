@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
+from components.encoding import EncodedSplit
 from components.errors import ConfigError
-
-if TYPE_CHECKING:
-    from components.encoding import EncodedSplit
 
 # A resident copy may take this share of the memory that is free on a CUDA device; larger splits stream from the host.
 _RESIDENT_SHARE = 0.5
@@ -41,7 +39,7 @@ class Batches:
         self._clicks_r = _on_device(split.clicks, device)
         if rows is None:
             rows = np.arange(len(split.clicks), dtype=np.int64)
-        self._rows = np.ascontiguousarray(rows, dtype=np.int64)
+        self._rows = np.array(rows, dtype=np.int64)
 
     @property
     def num_rows(self) -> int:

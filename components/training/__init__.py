@@ -1,0 +1,10 @@
+"""Fit a ranker's weights on train, stop on tune: encoded rows (and an architecture) -> TrainedRanker."""
+
+from __future__ import annotations
+
+from components.training.course import Course, EpochRecord
+from components.training.fitting import train_ranker
+from components.training.params import TrainParams
+from components.training.trained import TrainedRanker, build_ranker
+
+__all__ = ["Course", "EpochRecord", "TrainParams", "TrainedRanker", "build_ranker", "train_ranker"]

@@ -1,0 +1,297 @@
+"""The training loop: Adam, L2 on embeddings, stop on tune, checkpoints; the same for every ranker.
+
+The same seed gives the same bytes on a CPU with the same number of threads (sums are split by thread, so another number
+may change the last bit, and CUDA adds gradients of embeddings in any order). Resumed equals uninterrupted, bit for bit.
+Shape letters: B rows in a batch, R rows of tune.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from scipy.special import expit
+from torch.nn import functional
+
+from components import metrics
+from components.autopi.architecture import Architecture, FoundArchitecture
+from components.batching import Batches, pick_device
+from components.checkpoint import digest_of, flatten_optimizer, load_checkpoint, restore_optimizer, save_checkpoint
+from components.encoding import Encoded
+from components.errors import ConfigError, DataError, IntegrityError
+from components.rankers import Ranker
+from components.strict import parse
+from components.training.course import Course, EpochRecord
+from components.training.params import TrainParams
+from components.training.trained import AUTOPI, TrainedRanker, build_ranker
+from components.workbench import Workbench
+
+# At most a minute of work may be lost; half of it leaves room for a slow disk.
+_CHECKPOINT_SECONDS = 30.0
+_PROGRESS_SECONDS = 0.5
+
+
+def train_ranker(
+    encoded: Encoded, architecture: FoundArchitecture, params: TrainParams, workbench: Workbench
+) -> TrainedRanker:
+    """Fit the ranker that params name on train; keep the weights of the epoch that tune liked best.
+
+    Raises ConfigError for params that make no sense or a training that diverges, Stopped after a checkpoint when asked.
+    """
+    _check(params)
+    found = architecture.architecture if params.ranker == AUTOPI else None
+    device = pick_device(workbench.device)
+    devices = [torch.cuda.current_device()] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(params.seed)
+        ranker = build_ranker(params.ranker, encoded.field_sizes, params.ranker_params, found).to(device)
+        fitting = _Fitting(encoded, found, ranker, params, workbench, device)
+        fitting.resume()
+        fitting.run()
+    return TrainedRanker(
+        name=params.ranker,
+        field_sizes=tuple(encoded.field_sizes),
+        ranker_params=params.ranker_params,
+        architecture=found,
+        negative_keep_rate=params.negative_keep_rate,
+        num_train_rows=fitting.train.num_rows,
+        best_epoch=fitting.best_epoch,
+        limit_batches=workbench.limit_batches,
+        history=tuple(fitting.course.history),
+        weights=safetensors.torch.save({name: tensor.cpu() for name, tensor in fitting.best.items()}),
+    )
+
+
+def keep_rows(clicks: np.ndarray[Any, Any], negative_keep_rate: float, seed: int) -> np.ndarray[Any, Any] | None:
+    """Number the rows that stay: all clicks, and each other row with probability `negative_keep_rate`; None for all."""
+    if negative_keep_rate == 1.0:
+        return None
+    drawn = np.random.default_rng(seed).random(len(clicks))
+    return np.flatnonzero((np.asarray(clicks) != 0) | (drawn < negative_keep_rate))
+
+
+class _Fitting:
+    """One training under way: what is learned, where it stands, and how it is kept."""
+
+    def __init__(
+        self,
+        encoded: Encoded,
+        architecture: Architecture | None,
+        ranker: Ranker,
+        params: TrainParams,
+        workbench: Workbench,
+        device: torch.device,
+    ) -> None:
+        train, tune = encoded.split("train"), encoded.split("tune")
+        self.ranker = ranker
+        self.params = params
+        self.workbench = workbench
+        self.device = device
+        rows = keep_rows(train.clicks, params.negative_keep_rate, params.seed)
+        self.train = Batches(train, rows, params.batch_rows, device, params.seed)
+        self.tune = Batches(tune, None, params.batch_rows, device, params.seed)
+        self.tune_clicks_r = np.asarray(tune.clicks)
+        limit = workbench.limit_batches
+        self.num_batches = self.train.num_batches if limit is None else min(limit, self.train.num_batches)
+        if self.num_batches == 0:
+            raise DataError(f"train has {self.train.num_rows:,} rows to learn from; a batch needs at least two")
+        self.optimizer = _optimizer(ranker, params)
+        self.course = Course.start(params)
+        self.best: dict[str, torch.Tensor] = {}
+        self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+        self.num_rows_seen = 0
+        self.identity = {
+            "data": digest_of(_view(array) for split in (train, tune) for array in (split.ids, split.clicks)),
+            "params": dataclasses.asdict(params),
+            "architecture": None if architecture is None else architecture.to_text(),
+            "limit_batches": limit,
+            "code": _code_digest(),
+            "torch": torch.__version__,
+        }
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch whose weights `best` are; after the first epoch only."""
+        assert self.course.best_epoch is not None
+        return self.course.best_epoch
+
+    def run(self) -> None:
+        """Go on until the stopping rule ends it."""
+        saved_at = time.monotonic()
+        while not self.course.has_ended:
+            meter = _Meter(self.workbench, self.course, self.params, self.num_batches)
+            for ids_bf, clicks_b in self.train.epoch(self.course.epoch, self.course.batch):
+                self._step(ids_bf, clicks_b)
+                self.course.batch += 1
+                meter.count(len(clicks_b))
+                if self.course.batch == self.num_batches:
+                    break
+                is_asked = self.workbench.stop_signal() is not None
+                if is_asked or time.monotonic() - saved_at > _CHECKPOINT_SECONDS:
+                    self._save()
+                    saved_at = time.monotonic()
+                    if is_asked:
+                        self.workbench.stop_if_asked(f"in epoch {self.course.epoch}, batch {self.course.batch}")
+            self._end_epoch()
+            self._save()
+            saved_at = time.monotonic()
+            meter.tell()
+            if not self.course.has_ended:
+                self.workbench.stop_if_asked(f"before epoch {self.course.epoch}")
+
+    def resume(self) -> None:
+        """Go back to where a checkpoint stands, if there is one that fits."""
+        say = self.workbench.progress
+        found = load_checkpoint(
+            self.workbench.checkpoints, self.identity, self.workbench.resume, lambda note: say(0, 1, note)
+        )
+        if found is None:
+            return
+        where = str(self.workbench.checkpoints)
+        self.course = parse(Course, found.facts["course"], where, IntegrityError)
+        self.num_rows_seen = found.facts["num_rows_seen"]
+        self.ranker.load_state_dict(_under("ranker.", found.tensors))
+        self.best = {name: tensor.to(self.device) for name, tensor in _under("best.", found.tensors).items()}
+        restore_optimizer("optimizer", self.optimizer, found.tensors, found.facts["optimizer"])
+        self.loss_sum = found.tensors["loss_sum"].to(self.device)
+        torch.set_rng_state(found.tensors["random.cpu"])
+        if self.device.type == "cuda" and "random.cuda" in found.tensors:
+            torch.cuda.set_rng_state(found.tensors["random.cuda"], self.device)
+
+    def _save(self) -> None:
+        tensors, optimizer = flatten_optimizer("optimizer", self.optimizer)
+        tensors |= {f"ranker.{name}": tensor for name, tensor in self.ranker.state_dict().items()}
+        tensors |= {f"best.{name}": tensor for name, tensor in self.best.items()}
+        tensors |= {"loss_sum": self.loss_sum, "random.cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
+        facts = {
+            "course": dataclasses.asdict(self.course),
+            "num_rows_seen": self.num_rows_seen,
+            "optimizer": optimizer,
+        }
+        save_checkpoint(self.workbench.checkpoints, self.identity, tensors, facts)
+
+    def _step(self, ids_bf: torch.Tensor, clicks_b: torch.Tensor) -> None:
+        loss = functional.binary_cross_entropy_with_logits(self.ranker(ids_bf), clicks_b)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        # Summed on the device: asking for the number would make every step wait for it.
+        self.loss_sum += loss.detach() * len(clicks_b)
+        self.num_rows_seen += len(clicks_b)
+
+    def _end_epoch(self) -> None:
+        logits_r = self._tune_logits()
+        train_loss = float(self.loss_sum) / self.num_rows_seen
+        if not (math.isfinite(train_loss) and np.isfinite(logits_r).all()):
+            raise ConfigError(
+                f"training '{self.params.ranker}' diverged in epoch {self.course.epoch} (train loss {train_loss}); "
+                f"lower params.yaml [train] learning_rate, now {self.params.learning_rate}"
+            )
+        # In logits the correction q = p / (p + (1 - p) / w) is a shift by log w.
+        scores_r = expit(logits_r + math.log(self.params.negative_keep_rate))
+        record = EpochRecord(
+            epoch=self.course.epoch,
+            learning_rate=self.course.learning_rate,
+            train_loss=train_loss,
+            tune_auc=metrics.auc(self.tune_clicks_r, logits_r),
+            tune_log_loss=metrics.log_loss(self.tune_clicks_r, scores_r),
+        )
+        if self.course.take(record, self.params):
+            self.best = {name: tensor.detach().clone() for name, tensor in self.ranker.state_dict().items()}
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.course.learning_rate
+        self.loss_sum.zero_()
+        self.num_rows_seen = 0
+
+    def _tune_logits(self) -> np.ndarray[Any, np.dtype[np.float64]]:
+        self.ranker.eval()
+        with torch.inference_mode():
+            logits_r = torch.cat([self.ranker(ids_bf) for ids_bf, _ in self.tune.in_order()])
+        self.ranker.train()
+        return logits_r.cpu().numpy().astype(np.float64)
+
+
+class _Meter:
+    """Tells the progress of one epoch a few times a second; its clock never reaches the result."""
+
+    def __init__(self, workbench: Workbench, course: Course, params: TrainParams, num_batches: int) -> None:
+        self._progress = workbench.progress
+        self._course = course
+        self._params = params
+        self._num_batches = num_batches
+        self._num_rows = 0
+        self._started_at = self._told_at = time.monotonic()
+
+    def count(self, num_rows: int) -> None:
+        """Take note of one batch."""
+        self._num_rows += num_rows
+        if time.monotonic() - self._told_at > _PROGRESS_SECONDS:
+            self.tell()
+
+    def tell(self) -> None:
+        """Say where the training is: its epoch, rows per second, and what tune said last."""
+        self._told_at = time.monotonic()
+        rows_per_second = self._num_rows / max(self._told_at - self._started_at, 1e-9)
+        note = f"{self._params.ranker}: epoch {self._course.epoch}, {rows_per_second:,.0f} rows/s"
+        if self._course.history:
+            last = self._course.history[-1]
+            note += f", tune AUC {last.tune_auc:.5f}, log loss {last.tune_log_loss:.5f}"
+        done = self._course.epoch + self._course.batch / self._num_batches
+        total = done if self._course.has_ended else float(self._params.max_epochs)
+        self._progress(done, total, note)
+
+
+def _optimizer(ranker: Ranker, params: TrainParams) -> torch.optim.Adam:
+    """Adam whose weight decay, coupled and on embeddings only, is the gradient of L2/2 * ||E||^2."""
+    embeddings = ranker.embedding_parameters()
+    tables = {id(parameter) for parameter in embeddings}
+    others = [parameter for parameter in ranker.parameters() if id(parameter) not in tables]
+    groups = [
+        {"params": embeddings, "weight_decay": params.embedding_l2[params.ranker]},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return torch.optim.Adam(groups, lr=params.learning_rate, fused=True)
+
+
+def _check(params: TrainParams) -> None:
+    promises = {
+        "0 < negative_keep_rate <= 1": 0 < params.negative_keep_rate <= 1,
+        "0 < learning_rate_factor < 1": 0 < params.learning_rate_factor < 1,
+        "learning_rate > 0": params.learning_rate > 0,
+        "max_epochs >= 1": params.max_epochs >= 1,
+        "batch_rows >= 2": params.batch_rows >= 2,
+        "patience_epochs >= 1": params.patience_epochs >= 1,
+        "num_learning_rate_drops >= 0": params.num_learning_rate_drops >= 0,
+        "seed >= 0": params.seed >= 0,
+        f"an embedding_l2 for '{params.ranker}', >= 0": params.embedding_l2.get(params.ranker, -1.0) >= 0,
+        "ranker_params.embedding_width >= 1": params.ranker_params.embedding_width >= 1,
+        "ranker_params.hidden_widths >= 1": all(width >= 1 for width in params.ranker_params.hidden_widths),
+        "0 <= ranker_params.dropout < 1": 0 <= params.ranker_params.dropout < 1,
+    }
+    broken = [promise for promise, holds in promises.items() if not holds]
+    if broken:
+        raise ConfigError(f"params.yaml [train] needs {'; '.join(broken)}; got {params}")
+
+
+def _under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _view(array: np.ndarray[Any, Any]) -> memoryview:
+    return np.ascontiguousarray(array).data.cast("B")
+
+
+def _code_digest() -> str:
+    """Digest of the code that decides what a training gives, so that a checkpoint of older code is not gone on with."""
+    root = Path(__file__).parents[1]
+    places = ("training", "rankers", "autopi")
+    paths = [root / "batching.py", *(path for place in places for path in sorted((root / place).glob("*.py")))]
+    return digest_of(path.read_bytes() for path in paths)

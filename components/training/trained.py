@@ -1,0 +1,120 @@
+"""The artifact of a training: a ranker's weights with all that is needed to build it again.
+
+Shape letters: R rows of a table, F fields.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+
+from components.artifact import read_json, write_json
+from components.autopi.architecture import Architecture
+from components.errors import ConfigError, IntegrityError
+from components.rankers import RANKERS, Ranker, RankerParams
+from components.strict import Strict, parse
+from components.training.course import EpochRecord
+
+AUTOPI = "autopi"
+
+# Rows scored at once: bounds the memory, changes nothing else.
+_SCORED_ROWS = 8192
+
+
+def build_ranker(
+    name: str, field_sizes: tuple[int, ...], params: RankerParams, architecture: Architecture | None
+) -> Ranker:
+    """Build a ranker with weights drawn from torch's default generator; raises ConfigError for a name nobody knows."""
+    if name == AUTOPI:
+        from components.autopi.network import FoundNetwork
+
+        if architecture is None:
+            raise ConfigError("params.yaml [train] ranker 'autopi' needs an architecture; run the search stage first")
+        return FoundNetwork(field_sizes, architecture, params)
+    if name not in RANKERS:
+        choices = ", ".join(sorted([AUTOPI, *RANKERS]))
+        raise ConfigError(f"params.yaml [train] ranker: there is no ranker '{name}'; choose one of {choices}")
+    return RANKERS[name](field_sizes, params)
+
+
+@dataclass(frozen=True)
+class TrainedRanker:
+    """A ranker as it was on the epoch with the best tune figure.
+
+    name                "autopi" or a name in RANKERS
+    architecture        of "autopi", else None
+    negative_keep_rate  w: scores p of these logits stand for q = p / (p + (1 - p) / w)
+    num_train_rows      after downsampling
+    best_epoch          the epoch in `history` whose weights these are
+    limit_batches       batches an epoch where the run was a quick look only, else None
+    weights             a safetensors file's bytes
+    """
+
+    name: str
+    field_sizes: tuple[int, ...]
+    ranker_params: RankerParams
+    architecture: Architecture | None
+    negative_keep_rate: float
+    num_train_rows: int
+    best_epoch: int
+    limit_batches: int | None
+    history: tuple[EpochRecord, ...]
+    weights: bytes
+
+    def build(self) -> Ranker:
+        """Give the ranker, on the CPU and in eval mode; raises IntegrityError where the weights are not this ranker's."""
+        with torch.random.fork_rng(devices=[]):
+            ranker = build_ranker(self.name, self.field_sizes, self.ranker_params, self.architecture)
+        try:
+            ranker.load_state_dict(safetensors.torch.load(self.weights))
+        except (SafetensorError, RuntimeError) as error:
+            raise IntegrityError(f"the weights of ranker '{self.name}' do not fit it: {error}; train again") from error
+        return ranker.eval().requires_grad_(False)
+
+    def logits(self, ids_rf: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Give the logits (R,) of encoded rows (R, F), uncorrected for downsampling."""
+        ranker = self.build()
+        logits_r = np.empty(len(ids_rf), dtype=np.float64)
+        with torch.inference_mode():
+            for start in range(0, len(ids_rf), _SCORED_ROWS):
+                # Copied, because torch warns of read-only maps.
+                ids_bf = torch.from_numpy(np.array(ids_rf[start : start + _SCORED_ROWS]))
+                logits_r[start : start + _SCORED_ROWS] = ranker(ids_bf).numpy()
+        return logits_r
+
+    def save(self, folder: Path) -> None:
+        """Write ranker.json and weights.safetensors."""
+        facts = {name: getattr(self, name) for name in _Facts.__dataclass_fields__}
+        write_json(folder / "ranker.json", facts)
+        (folder / "weights.safetensors").write_bytes(self.weights)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read back what `save` wrote; raises IntegrityError for what is absent or damaged."""
+        path = folder / "ranker.json"
+        facts = parse(_Facts, read_json(path), str(path), IntegrityError)
+        try:
+            weights = (folder / "weights.safetensors").read_bytes()
+            safetensors.torch.load(weights)
+        except (OSError, SafetensorError) as error:
+            raise IntegrityError(f"{folder / 'weights.safetensors'}: not readable ({error}); train again") from error
+        return cls(**{name: getattr(facts, name) for name in _Facts.__dataclass_fields__}, weights=weights)
+
+
+@dataclass(frozen=True)
+class _Facts(Strict):
+    name: str
+    field_sizes: tuple[int, ...]
+    ranker_params: RankerParams
+    architecture: Architecture | None
+    negative_keep_rate: float
+    num_train_rows: int
+    best_epoch: int
+    limit_batches: int | None
+    history: tuple[EpochRecord, ...]
