@@ -60,13 +60,8 @@ class FieldBins(Strict):
     def bins_of(self, values: pl.Series) -> Counts:
         """The bin of each value (R,); null and NaN are missing."""
         if self.kind == "categorical":
-            codes = values.replace_strict(
-                list(self.values),
-                list(range(FIRST_VALUE_BIN, self.num_bins)),
-                default=OTHER_BIN,
-                return_dtype=pl.Int64,
-            )
-            return np.where(values.is_null().to_numpy(), MISSING_BIN, codes.to_numpy())
+            known = values.cast(pl.Enum(self.values), strict=False).to_physical().cast(pl.Int64) + FIRST_VALUE_BIN
+            return np.where(values.is_null().to_numpy(), MISSING_BIN, known.fill_null(OTHER_BIN).to_numpy())
         numbers = values.cast(pl.Float64).fill_null(float("nan")).to_numpy()
         buckets = np.searchsorted(np.asarray(self.edges, dtype=np.float64), numbers, side="right")
         return np.where(np.isnan(numbers), MISSING_BIN, buckets + FIRST_VALUE_BIN).astype(np.int64)
