@@ -142,6 +142,7 @@ class EvaluationFacts(Strict):
 
     cluster_by          what the bootstrap resamples: None for rows, else "hour", "user" or a field
     num_clusters        how many of them the test rows hold
+    champion_version    of the champion it was to be held against, and champion_digest; None where there is none yet
     comparison          None without a comparison, then `no_comparison` says why
     schema_breaks       why the champion cannot score these rows, or clients of the champion not the challenger, in words
     """
@@ -154,6 +155,8 @@ class EvaluationFacts(Strict):
     first_time: int | None
     last_time: int | None
     challenger: Figures
+    champion_version: str | None
+    champion_digest: str | None
     comparison: Comparison | None
     no_comparison: str | None
     schema_breaks: tuple[str, ...]

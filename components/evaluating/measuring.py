@@ -81,6 +81,8 @@ def evaluate_scorers(
         first_time=span.first_time,
         last_time=span.last_time,
         challenger=challenger,
+        champion_version=champion.version,
+        champion_digest=champion.digest,
         comparison=comparison,
         no_comparison=no_comparison,
         schema_breaks=breaks,
