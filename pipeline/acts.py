@@ -19,12 +19,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from components.artifact import read_json
 from components.champion import Champion
 from components.errors import ConfigError, CtrError
 from components.log import LogRequest, Window
+from components.strict import Strict
 from pipeline.on_dvc import record_end, record_start
 from pipeline.params import Settings, read_settings
 from pipeline.progress import shown_progress
@@ -34,10 +35,20 @@ if TYPE_CHECKING:
     from components.workbench import Workbench
     from pipeline.registry import Registry
 
+T = TypeVar("T")
+
 INPUTS = ("raw_log", "champion", "served_log")
 EXIT_GATE_SAID_NO = 4
+EXIT_ALARM_SENT = 5
 _PR_SET_PDEATHSIG = 1
 _RECORDS = ("params.yaml", "window.yaml", "dvc.yaml", "dvc.lock")
+
+
+@dataclass(frozen=True)
+class ScoreParams(Strict):
+    """chunk_rows: rows scored at once, which bounds the memory of `score`."""
+
+    chunk_rows: int
 
 
 @dataclass(frozen=True)
@@ -146,6 +157,68 @@ def promote(root: Path, dry_run: bool) -> int:
     return 0
 
 
+def score(root: Path, file: Path | None, start: str | None, end: str | None) -> None:
+    """Score the rows of a window (or of `file`, in the log's format) with the champion into the served log."""
+    from pipeline.fetching import bring_log
+    from pipeline.score_batch import score_raw_log
+
+    workspace = Workspace(root.absolute())
+    with _bench(workspace, "score") as workbench:
+        settings, outside = read_settings(workspace.root), read_environment(_home(workspace))
+        params = settings.section("score", ScoreParams)
+        request = request_for(settings, moment(start) if start else None, moment(end) if end else None)
+        if file is not None:
+            if request.source.format == "simulated":
+                raise ConfigError(f"{file}: a simulated log is made, not read; give --start and --end instead")
+            request = replace(request, source=replace(request.source, paths=(str(file.absolute()),)))
+        champion = _champion_near(outside, settings.log, workbench.scratch)
+        raw_log = bring_log(request, outside.data, workbench.scratch / "raw", workbench.progress)
+        done = score_raw_log(
+            raw_log,
+            _known(champion.scorer),
+            _known(champion.digest),
+            outside.served,
+            params.chunk_rows,
+            workbench.scratch,
+            workbench.progress,
+        )
+    print(f"{done.num_rows:,} rows scored by {champion.version}, {done.num_outside_window:,} outside the window")
+    for reason, count in sorted(done.num_broken.items()):
+        print(f"{count:,} rows left out: {reason}", file=sys.stderr)
+
+
+def serve(root: Path, bundle: Path | None, host: str, port: int) -> None:
+    """Serve the champion (or the bundle in a folder) until SIGTERM; what is answered goes into the served log."""
+    from pipeline.service import ServeParams
+    from pipeline.service import serve as serve_bundle
+
+    workspace = Workspace(root.absolute())
+    settings, outside = read_settings(workspace.root), read_environment(_home(workspace))
+    params = settings.section("serve", ServeParams)
+    with _bench(workspace, "serve") as workbench:
+        if bundle is None:
+            bundle = _known(_champion_near(outside, settings.log, workbench.scratch).folder)
+        serve_bundle(bundle, outside.served / settings.log, host, port, params)
+
+
+def warn(root: Path, dry_run: bool) -> int:
+    """Tell people what watch found; 0 where nothing was, 5 where drift was found and the alarm was sent."""
+    from components.watching import Drift
+    from pipeline.notify import WarnParams, alerts_from, in_words, send
+
+    workspace = Workspace(root.absolute())
+    settings, outside = read_settings(workspace.root), read_environment(_home(workspace))
+    params = settings.section("warn", WarnParams)
+    alerts = alerts_from(workspace.read("drift", Drift), params, outside.environment, f"ctr-ranker-{settings.log}")
+    if dry_run:
+        print("\n".join(in_words(alert) for alert in alerts) or "Nothing to warn of.")
+        return 0
+    send(alerts, outside.webhook, params)
+    if not alerts:
+        print("Nothing to warn of.", file=sys.stderr)
+    return EXIT_ALARM_SENT if alerts else 0
+
+
 def describe_champion(root: Path) -> dict[str, str | None]:
     """Name, version, commit and digest of the champion of this log."""
     workspace = Workspace(root.absolute())
@@ -214,6 +287,22 @@ def _home(workspace: Workspace) -> Path:
     """Where registry and served log lie by default: the project, also for a workspace that `prepare` made."""
     pointer = workspace.root / ".home"
     return Path(pointer.read_text(encoding="utf-8")) if pointer.is_file() else workspace.root
+
+
+def _champion_near(outside: Outside, log: str, scratch: Path) -> Champion:
+    """The champion's bundle brought into scratch; raises ConfigError before the first promotion."""
+    place = scratch / "champion"
+    place.mkdir()
+    champion = _registry(outside, log).fetch_champion(place)
+    if champion.is_none:
+        raise ConfigError(f"{outside.registry}: no champion of log '{log}' yet; promote one first, or give --bundle")
+    return champion
+
+
+def _known(part: T | None) -> T:
+    """A part of a champion that is there."""
+    assert part is not None
+    return part
 
 
 def _is_wanted(name: str, only: Sequence[str]) -> bool:
