@@ -116,6 +116,8 @@ def suspect_time_unit(first: int, last: int, time: TimeColumn) -> str | None:
             for unit, factor in MICROSECONDS_PER.items()
             if first * factor / declared >= FIRST_PLAUSIBLE and last * factor / declared < LAST_PLAUSIBLE
         ]
+        if last >= FARTHEST and time.unit == "seconds":  # clipped, so the figures themselves no longer tell
+            fitting = ["microseconds"]
         guess = f"; they would fit as {fitting[0]}" if fitting else ""
     years = [f"{1970 + moment / (365.2425 * 86_400e6):,.0f}" for moment in (first, last)]
     return (

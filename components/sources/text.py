@@ -1,8 +1,8 @@
 """Text logs with one row a line and separated columns; what Criteo, Avazu, MovieLens, libfm and CSV tables share.
 
 polars reads them at full speed but fills short lines up with nulls in silence, so every file is proved first, in one
-pass over its bytes: UTF-8 throughout, and as many separators as lines times columns (polars itself refuses a line
-that is too long, so the sum proves each line). Only a file that fails is looked at line by line, to name the line.
+pass over its bytes: UTF-8 throughout, and a line end after every so many separators. Only a file that fails is looked
+at line by line, to name the line; one with quotation marks is read by the csv module, as only that shows its rows.
 """
 
 from __future__ import annotations
@@ -70,27 +70,36 @@ def columns_in_file(file: SourceFile, layout: TextLayout) -> tuple[str, ...]:
 def count_rows(file: SourceFile, layout: TextLayout) -> int:
     """The number of rows in a file, exact, once it is proved sound; raises DataError naming file, line and column."""
     columns = columns_in_file(file, layout)
-    num_lines, num_separators, has_quotes, is_ascii = 0, 0, False, True
+    num_lines, num_signs, is_even, has_quotes, is_ascii = 0, 0, True, False, True
     decoder = codecs.getincrementaldecoder("utf-8")()
     last = b"\n"
     for chunk in chunks(file):
-        if not (chunk.isascii() and is_ascii):
+        if not (is_ascii and chunk.isascii()):
             is_ascii = False
             try:
                 decoder.decode(chunk)
             except UnicodeDecodeError as error:
                 raise _not_utf8(file, layout, columns) from error
         signs = np.frombuffer(chunk, np.uint8)
-        num_lines += int(np.count_nonzero(signs == ord("\n")))
-        num_separators += int(np.count_nonzero(signs == ord(layout.separator)))
+        signs = signs[np.flatnonzero((signs == ord("\n")) | (signs == ord(layout.separator)))]
+        is_end = signs == ord("\n")
+        num_ends = int(np.count_nonzero(is_end))
+        is_even = (
+            is_even
+            and np.count_nonzero(is_end[len(columns) - 1 - num_signs % len(columns) :: len(columns)]) == num_ends
+        )
+        num_lines += num_ends
+        num_signs += len(signs)
         has_quotes = has_quotes or (layout.quote is not None and layout.quote.encode() in chunk)
         last = chunk[-1:]
     if decoder.getstate()[0]:
         raise _not_utf8(file, layout, columns)
-    num_lines += last != b"\n"
+    if last != b"\n":
+        num_lines += 1
+        num_signs += 1
     if has_quotes:
         num_lines = sum(1 for _ in _quoted_rows(file, layout, columns))
-    elif num_separators != num_lines * (len(columns) - 1):
+    elif not is_even or num_signs != num_lines * len(columns):
         raise _wrong_width(file, layout, columns)
     num_rows = num_lines - layout.has_header
     if num_rows <= 0:
@@ -148,7 +157,7 @@ def _wrong_width(file: SourceFile, layout: TextLayout, columns: tuple[str, ...])
         if line.count(separator) != len(columns) - 1:
             num_wrong += 1
             first = first or (number, line.decode().rstrip("\r\n").split(layout.separator), line)
-    assert first is not None, "only called where the sum of separators is wrong"
+    assert first is not None, "only called where a line is known to be uneven"
     number, values, line = first
     advice = _other_separator(line, layout) or "correct the file or schema and source"
     return DataError(
