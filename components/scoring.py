@@ -79,10 +79,9 @@ class Scorer:
 
     def logits_of_rows(self, rows: pl.DataFrame) -> np.ndarray[Any, np.dtype[np.float32]]:
         """Give the ranker's logits (R,) of raw rows, `batch_rows` at a time."""
-        wanted = rows.select(TIME, *(field.name for field in self.schema.column_fields))
         parts = [
-            self.logits(self.encoder.encode(wanted[start : start + self.facts.batch_rows]))
-            for start in range(0, len(wanted), self.facts.batch_rows)
+            self.logits(self.encoder.encode(rows[start:stop]))
+            for start, stop in _batches(len(rows), self.facts.batch_rows)
         ]
         return np.concatenate([np.empty(0, dtype=np.float32), *parts])
 

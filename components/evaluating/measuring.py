@@ -69,7 +69,7 @@ def evaluate_scorers(
     clusters = cluster_numbers(scored.rows, schema, params.cluster_by)
     workbench.progress(0.8, 1.0, f"{params.num_bootstraps} resamples")
     challenger = measure(scored.clicks, {"challenger": scored.scores}, clusters, params).figures["challenger"]
-    comparison, no_comparison = _compare(scored, champion, clusters, challenger, breaks, params)
+    comparison, no_comparison = _compare(scored, champion, clusters, breaks, params)
     workbench.progress(0.95, 1.0, "slices, parity, oracle")
     span = splits.span("test")
     facts = EvaluationFacts(
@@ -187,7 +187,6 @@ def _compare(
     scored: _Scored,
     champion: Champion,
     clusters: Array,
-    challenger: Figures,
     breaks: tuple[str, ...],
     params: EvaluateParams,
 ) -> tuple[Comparison | None, str | None]:

@@ -5,6 +5,7 @@ Shape letter: R test rows.
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -102,7 +103,7 @@ def _values_in_words(rows: pl.DataFrame, field: Field) -> pl.Series:
     cuts = np.unique(np.quantile(known.to_numpy(), [0.25, 0.5, 0.75], method="lower")).tolist()
     words = [
         f"up to {cuts[0]:g}",
-        *(f"{low:g} to {high:g}" for low, high in zip(cuts, cuts[1:], strict=False)),
+        *(f"{low:g} to {high:g}" for low, high in itertools.pairwise(cuts)),
         f"above {cuts[-1]:g}",
     ]
     is_known = numbers.is_not_null().to_numpy()

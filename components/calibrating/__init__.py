@@ -1,0 +1,25 @@
+"""Logit -> score: a calibrator fitted on the calibrate split; stands between the ranker and the scorer. No torch here.
+
+params      which map, how it is chosen, and how the scorer runs
+calibrator  the map, as part of an artifact: the exact correction of negative downsampling, then one of three
+fitting     the three fits, and the choice by cross-fitted log loss over blocks of time
+"""
+
+from components.calibrating.calibrator import CalibrationFacts, Calibrator, Floats, correct_downsampling, sigmoid
+from components.calibrating.fitting import cross_fit, fit_calibrator, fit_isotonic, fit_platt
+from components.calibrating.params import METHODS, CalibrateParams, Method
+
+__all__ = [
+    "METHODS",
+    "CalibrateParams",
+    "CalibrationFacts",
+    "Calibrator",
+    "Floats",
+    "Method",
+    "correct_downsampling",
+    "cross_fit",
+    "fit_calibrator",
+    "fit_isotonic",
+    "fit_platt",
+    "sigmoid",
+]

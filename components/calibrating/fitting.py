@@ -1,0 +1,172 @@
+"""How a calibrator is fitted and chosen.
+
+    platt     maximum likelihood (Platt 1999; without his smoothed targets, so that the mean score is the click rate:
+              instead the slope has a weak normal prior around 1, which keeps it finite where the classes separate)
+    isotonic  monotone least squares, piecewise linear between knots at observed logits, its slope bounded. With a knot at
+              every logit and no bound it is isotonic regression itself. The bound is there because a jump would turn
+              the last bit of a float32 logit into another score, on another machine or beside another row.
+
+Shape letters: R rows, K knots.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from components import metrics
+from components.calibrating.calibrator import CalibrationFacts, Calibrator, Floats, correct_downsampling, sigmoid
+from components.calibrating.params import METHODS, CalibrateParams, Method
+from components.errors import DataError
+
+_MAX_SHIFTS = 100
+_SMALLEST_SHIFT = 1e-15
+
+
+def fit_calibrator(
+    logits: np.ndarray[Any, Any],
+    clicks: np.ndarray[Any, Any],
+    times: np.ndarray[Any, Any],
+    negative_keep_rate: float,
+    params: CalibrateParams,
+) -> Calibrator:
+    """Fit on rows that were never downsampled (all (R,)); raises DataError where rows or classes are too few."""
+    num_rows, num_clicks = len(clicks), int(np.sum(clicks))
+    if not np.isfinite(logits).all():
+        raise DataError(
+            f"calibrate: {int((~np.isfinite(logits)).sum()):,} of {num_rows:,} logits are not finite; train anew"
+        )
+    if not 0 < num_clicks < num_rows or num_rows < params.num_folds:
+        raise DataError(
+            f"calibrate: {num_clicks:,} clicks in {num_rows:,} rows cannot be calibrated on; both classes and at least "
+            f"{params.num_folds} rows are needed: give the calibrate split more rows"
+        )
+    order = np.argsort(times, kind="stable")
+    logits_r = correct_downsampling(np.asarray(logits)[order], negative_keep_rate)
+    clicks_r = np.asarray(clicks)[order].astype(np.float64)
+    losses = cross_fit(logits_r, clicks_r, params)
+    method = params.method if params.method != "auto" else min(METHODS, key=lambda name: losses[name])
+    slope, intercept, knots, knot_scores = _fit(method, logits_r, clicks_r, params)
+    facts = CalibrationFacts(
+        method, params.method != "auto", negative_keep_rate, slope, intercept, num_rows, num_clicks, losses
+    )
+    return Calibrator(facts, knots, knot_scores)
+
+
+def cross_fit(logits_r: Floats, clicks_r: Floats, params: CalibrateParams) -> dict[Method, float]:
+    """Give each method's log loss on blocks of rows (in the given order) that its fit had not seen."""
+    losses: dict[Method, float] = {}
+    blocks = np.array_split(np.arange(len(clicks_r)), params.num_folds)
+    for method in METHODS:
+        scores_r = np.empty(len(clicks_r))
+        for block in blocks:
+            others = np.delete(np.arange(len(clicks_r)), block)
+            slope, intercept, knots, knot_scores = _fit(method, logits_r[others], clicks_r[others], params)
+            facts = CalibrationFacts(method, False, 1.0, slope, intercept, 0, 0, None)
+            scores_r[block] = Calibrator(facts, knots, knot_scores).apply(logits_r[block])
+        losses[method] = metrics.log_loss(clicks_r, scores_r)
+    return losses
+
+
+def _fit(
+    method: Method, logits_r: Floats, clicks_r: Floats, params: CalibrateParams
+) -> tuple[float, float, Floats, Floats]:
+    """Fit one method on already corrected logits: (slope, intercept, knots, knot scores)."""
+    none = np.empty(0)
+    if method == "platt":
+        return *fit_platt(logits_r, clicks_r, params.platt_slope_sd), none, none
+    if method == "isotonic":
+        return 1.0, 0.0, *fit_isotonic(logits_r, clicks_r, params.isotonic_num_knots, params.isotonic_max_slope)
+    return 1.0, 0.0, none, none
+
+
+def clipping_of(num_rows: int) -> float:
+    """How near a score fitted on so many rows may come to 0 or 1: half a click."""
+    return 1.0 / (2.0 * num_rows)
+
+
+def fit_platt(logits_r: Floats, clicks_r: Floats, slope_sd: float) -> tuple[float, float]:
+    """Fit (slope, intercept) by maximum likelihood; the slope is never negative, and 0 where only one class is there."""
+    from scipy.optimize import minimize
+
+    num_rows = len(clicks_r)
+    clipping = clipping_of(num_rows)
+    rate = float(np.clip(clicks_r.mean(), clipping, 1.0 - clipping))
+    flat = (0.0, math.log(rate / (1.0 - rate)))
+    if clicks_r.min() == clicks_r.max():
+        return flat
+    design = np.stack([logits_r, np.ones(num_rows)], axis=1)
+    pull = 1.0 / (slope_sd**2 * num_rows)
+
+    def loss(point: Floats) -> float:
+        line_r = design @ point
+        return float(np.mean(np.logaddexp(0.0, line_r) - clicks_r * line_r) + 0.5 * pull * (point[0] - 1.0) ** 2)
+
+    def gradient(point: Floats) -> Floats:
+        wanted: Floats = design.T @ (sigmoid(design @ point) - clicks_r) / num_rows
+        wanted[0] += pull * (point[0] - 1.0)
+        return wanted
+
+    def curvature(point: Floats) -> Floats:
+        scores_r = sigmoid(design @ point)
+        wanted: Floats = (design * (scores_r * (1.0 - scores_r))[:, None]).T @ design / num_rows
+        wanted[0, 0] += pull
+        return wanted
+
+    found = minimize(
+        loss,
+        np.array([1.0, 0.0]),
+        jac=gradient,
+        hess=curvature,
+        method="trust-exact",
+        options={"gtol": 1e-10, "maxiter": 500},
+    )
+    slope, intercept = (float(value) for value in found.x)
+    # The loss is convex: where its minimum has a falling line, the best line that does not fall is flat.
+    return (slope, intercept) if slope > 0 else flat
+
+
+def fit_isotonic(logits_r: Floats, clicks_r: Floats, num_knots: int, max_slope: float) -> tuple[Floats, Floats]:
+    """Fit a rising piecewise linear function by least squares: (knots, scores), clipped half a click away from 0 and 1.
+
+    The heights are a first one plus rises, each between 0 and max_slope times its width: least squares with bounds. A shift
+    of all heights is free, so the mean score is the click rate, as for isotonic regression.
+    """
+    from scipy.linalg import cholesky, solve_triangular
+    from scipy.optimize import lsq_linear
+
+    clipping = clipping_of(len(clicks_r))
+    knots = np.unique(np.quantile(logits_r, np.linspace(0.0, 1.0, num_knots), method="nearest"))
+    unique = np.unique(logits_r)
+    if len(unique) <= num_knots:
+        knots = unique
+    if len(knots) == 1:
+        return knots, np.clip(np.array([clicks_r.mean()]), clipping, 1.0 - clipping)
+    widths = np.diff(knots)
+    left_r = np.clip(np.searchsorted(knots, logits_r, side="right") - 1, 0, len(widths) - 1)
+    share_r = (logits_r - knots[left_r]) / widths[left_r]
+    # Each row's score is a mix of its two knots' heights, so the normal matrix has three diagonals.
+    size = len(knots)
+    gram = np.diag(np.bincount(left_r, (1 - share_r) ** 2, size) + np.bincount(left_r + 1, share_r**2, size))
+    beside = np.bincount(left_r, share_r * (1 - share_r), size)[:-1]
+    gram += np.diag(beside, 1) + np.diag(beside, -1)
+    moment = np.bincount(left_r, (1 - share_r) * clicks_r, size) + np.bincount(left_r + 1, share_r * clicks_r, size)
+    root = cholesky(gram, lower=True)
+    from_rises = np.tril(np.ones((size, size)))
+    lower = np.concatenate([[clipping], np.zeros(size - 1)])
+    upper = np.concatenate([[1.0 - clipping], np.minimum(max_slope * widths, 1.0)])
+    found = lsq_linear(
+        root.T @ from_rises, solve_triangular(root, moment, lower=True), bounds=(lower, upper), method="bvls", tol=1e-14
+    )
+    heights = np.cumsum(np.clip(found.x, lower, upper))
+    # Clipping moves the mean a little; a level shift, which changes no slope, takes that back.
+    rows_of_knot = np.bincount(left_r, 1 - share_r, size) + np.bincount(left_r + 1, share_r, size)
+    for _ in range(_MAX_SHIFTS):
+        heights = np.clip(heights, clipping, 1.0 - clipping)
+        shift = float(clicks_r.mean() - rows_of_knot @ heights / len(clicks_r))
+        if abs(shift) < _SMALLEST_SHIFT:
+            break
+        heights = heights + shift
+    return knots, np.clip(heights, clipping, 1.0 - clipping)
