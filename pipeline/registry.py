@@ -6,6 +6,7 @@ is champion is what the remote's refs say, so every act works in a throw-away cl
 
 from __future__ import annotations
 
+import logging
 import shutil
 import subprocess
 import tempfile
@@ -20,6 +21,7 @@ from components.errors import IntegrityError, OutsideError, RaceError
 from components.manifest import verify_manifest
 
 STAGE = "prod"
+_FIRST_VERSION = "v1.0.0"
 _NAME_PREFIX = "ctr-ranker-"
 _AUTHOR = ("-c", "user.name=ctr-pipeline", "-c", "user.email=ctr-pipeline@localhost")
 
@@ -101,7 +103,7 @@ class Registry:
                     f"{expected_champion or 'none'}; fetch and evaluate again"
                 )
             self._store(clone, bundle, digest)
-            version = self._register(clone, digest, records, bump)
+            version = self._register(clone, digest, records, bump, is_known=before is not None)
             self._push(clone)
         return version
 
@@ -138,8 +140,12 @@ class Registry:
 
     def _champion_in(self, clone: Path) -> Version | None:
         from gto.api import find_versions_in_stage
+        from gto.exceptions import ArtifactNotFound
 
-        assigned = find_versions_in_stage(str(clone), self.name, STAGE)
+        try:
+            assigned = find_versions_in_stage(str(clone), self.name, STAGE)
+        except ArtifactNotFound:
+            return None
         if not assigned:
             return None
         version = str(assigned[0].version)
@@ -171,13 +177,14 @@ class Registry:
         from dvc.exceptions import DvcException
         from dvc.repo import Repo
 
+        logging.getLogger("dvc").setLevel(logging.WARNING)
         try:
             with Repo(str(clone)) as repo:
-                getattr(repo, act)(targets=[target])
+                getattr(repo, act)(targets=[str(clone / target)])
         except DvcException as error:
             raise OutsideError(f"{self.store}: dvc {act} of {target} failed: {error}; nothing was promoted") from error
 
-    def _register(self, clone: Path, digest: str, records: dict[str, bytes], bump: str) -> Version:
+    def _register(self, clone: Path, digest: str, records: dict[str, bytes], bump: str, is_known: bool) -> Version:
         import gto.api
 
         folder = clone / self.name
@@ -188,9 +195,9 @@ class Registry:
         _git(clone, *_AUTHOR, "commit", "--quiet", "-m", f"{self.name}: bundle {digest}")
         _git(clone, "config", "user.name", "ctr-pipeline")
         _git(clone, "config", "user.email", "ctr-pipeline@localhost")
-        flags = {f"bump_{part}": part == bump for part in ("major", "minor", "patch")}
-        tag = gto.api.register(str(clone), self.name, "HEAD", message=f"bundle {digest}", stdout=False, **flags)
-        gto.api.assign(str(clone), self.name, STAGE, version=tag.version, message=f"bundle {digest}", stdout=False)
+        how = {f"bump_{bump}": True} if is_known else {"version": _FIRST_VERSION}
+        tag = gto.api.register(str(clone), self.name, "HEAD", message=f"bundle {digest}", **how)
+        gto.api.assign(str(clone), self.name, STAGE, version=tag.version, message=f"bundle {digest}")
         commit = _git(clone, "rev-parse", "HEAD").strip()
         return Version(self.name, str(tag.version), commit, digest)
 

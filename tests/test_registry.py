@@ -45,12 +45,18 @@ def test_promotions_follow_each_other_and_a_late_one_is_refused(registry: Regist
         registry.promote(bundle(tmp_path / "late", "3"), first.digest, {}, "patch")
     assert registry.promote(tmp_path / "two", first.digest, {}, "patch") == second, "done already, not done twice"
     tags = subprocess.run(["git", "tag"], cwd=registry.git, capture_output=True, text=True, check=True).stdout.split()
-    assert tags == ["ctr-ranker-shop#prod#1", "ctr-ranker-shop#prod#2", "ctr-ranker-shop@v1.0.0", "ctr-ranker-shop@v1.0.1"]
-    shown = subprocess.run(
-        [sys.executable, "-m", "gto", "show", "ctr-ranker-shop", "--json", "--repo", registry.git],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert "v1.0.1" in shown.stdout or shown.returncode != 0
+    assert tags == [
+        "ctr-ranker-shop#prod#1",
+        "ctr-ranker-shop#prod#2",
+        "ctr-ranker-shop@v1.0.0",
+        "ctr-ranker-shop@v1.0.1",
+    ]
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "--quiet", registry.git, str(clone)], check=True)
+    command = [str(Path(sys.executable).parent / "gto"), "show", "ctr-ranker-shop", "--json"]
+    shown = subprocess.run(command, cwd=clone, capture_output=True, text=True, check=True).stdout
+    newest = next(one for one in json.loads(shown) if one["version"] == "v1.0.1")
+    assert [assigned["ref"] for assigned in newest["stages"]] == ["ctr-ranker-shop#prod#2"]
 
 
 def test_a_bundle_changed_after_packing_is_refused(registry: Registry, tmp_path: Path) -> None:
