@@ -6,12 +6,14 @@ figures of all rows are held against the promises (promises), and Great Expectat
 
 from __future__ import annotations
 
+import threading
+
 from components import sources
 from components.checking.ordering import order_rows
 from components.checking.params import CheckParams
 from components.checking.promises import exact_results, refuse_quarantine, refuse_wrong_times
 from components.checking.reading import read_log
-from components.checking.suite import check_sample, draw_sample
+from components.checking.suite import check_sample, draw_sample, import_great_expectations
 from components.errors import ConfigError
 from components.log import CheckReport, CleanLog, LogRequest, RawLog
 from components.workbench import Workbench
@@ -29,6 +31,9 @@ def check_log(raw_log: RawLog, request: LogRequest, params: CheckParams, workben
     folder.mkdir()
     workbench.progress(0, _NUM_STEPS, "reading")
     plain = workbench.scratch / "plain"
+    # Great Expectations takes seconds to import, on one core; a large log is read meanwhile
+    importing = threading.Thread(target=import_great_expectations, daemon=True)
+    importing.start()
     with sources.reading(raw_log, plain):
         reading = read_log(sources.scan(raw_log, plain), raw_log, folder)
     refuse_wrong_times(reading, request)
@@ -39,6 +44,7 @@ def check_log(raw_log: RawLog, request: LogRequest, params: CheckParams, workben
     results = exact_results(reading, ordered, request, params)
     workbench.progress(3, _NUM_STEPS, "Great Expectations on a sample")
     sample = draw_sample(ordered.path, ordered.num_rows, params)
+    importing.join()
     results += check_sample(sample, request.schema, request.window, params, folder / "html")
     report = CheckReport(
         num_rows_read=reading.num_read,

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import polars as pl
 
 from components.artifact import link_files, map_array, read_json, write_json
 from components.encoding.codes import MISSING, UNSEEN
-from components.encoding.encoder import Encoder, Ids
+from components.encoding.encoder import Encoder, Ids, side_by_side
 from components.encoding.fitting import fit_codes
 from components.encoding.params import EncodeParams
 from components.errors import IntegrityError
@@ -119,21 +122,18 @@ def encode_log(clean_log: CleanLog, splits: Splits, params: EncodeParams, workbe
 
     codes, distinct = fit_codes(clean_log, splits, params, tell_fitting)
     encoder = Encoder(clean_log.schema, codes)
-    lines = clean_log.scan().select(*dict.fromkeys((TIME, CLICK, *encoder.columns)))
     writers = [_SplitWriter(folder, name, splits.span(name).num_rows, num_fields) for name in SPLIT_NAMES]
     try:
-        for first in range(0, total_rows, CHUNK_ROWS):
+        for first, rows, columns in _chunks_ahead(clean_log, encoder, total_rows):
             workbench.progress(0.5 + 0.5 * first / total_rows, 1.0, f"{first:,} of {total_rows:,} rows encoded")
-            rows = lines.slice(first, CHUNK_ROWS).collect()
-            ids = encoder.encode_many(rows)
             times, clicks = rows[TIME].to_numpy(), rows[CLICK].to_numpy()
             assigned = splits.assignment[first : first + rows.height]
             for number, writer in enumerate(writers):
                 is_here = assigned == number
-                if is_here.all():
-                    writer.write(ids, clicks, times)
-                elif is_here.any():
-                    writer.write(ids[is_here], clicks[is_here], times[is_here])
+                if is_here.any():
+                    chosen = slice(None) if is_here.all() else is_here
+                    writer.write(side_by_side(columns, chosen), clicks[chosen], times[chosen])
+                    writer.count_special(columns, chosen)
     finally:
         for writer in writers:
             writer.close()
@@ -149,6 +149,24 @@ def encode_log(clean_log: CleanLog, splits: Splits, params: EncodeParams, workbe
     )
     workbench.progress(1.0, 1.0, f"{total_rows:,} rows encoded")
     return Encoded(encoder, coverage, {writer.name: writer.num_rows for writer in writers}, folder)
+
+
+def _chunks_ahead(
+    clean_log: CleanLog, encoder: Encoder, total_rows: int
+) -> Iterator[tuple[int, pl.DataFrame, list[Ids]]]:
+    """Chunks of rows with their ids by column; the next is read and encoded while the caller writes this one."""
+    lines = clean_log.scan().select(*dict.fromkeys((TIME, CLICK, *encoder.columns)))
+
+    def encode_chunk(first: int) -> tuple[int, pl.DataFrame, list[Ids]]:
+        rows = lines.slice(first, CHUNK_ROWS).collect()
+        return first, rows.select(TIME, CLICK), encoder.encode_columns(rows)
+
+    with ThreadPoolExecutor(max_workers=1) as ahead:
+        coming = ahead.submit(encode_chunk, 0)
+        for first in range(CHUNK_ROWS, total_rows, CHUNK_ROWS):
+            done, coming = coming, ahead.submit(encode_chunk, first)
+            yield done.result()
+        yield coming.result()
 
 
 class _SplitWriter:
@@ -174,8 +192,10 @@ class _SplitWriter:
     def write(self, *parts: np.ndarray[Any, Any]) -> None:
         for file, part in zip(self._files, parts, strict=True):
             np.ascontiguousarray(part).tofile(file)
+
+    def count_special(self, columns: list[Ids], chosen: slice | np.ndarray[Any, np.dtype[np.bool_]]) -> None:
         for special, counts in self._num_special.items():
-            counts += np.count_nonzero(parts[0] == special, axis=0)
+            counts += [np.count_nonzero(column[chosen] == special) for column in columns]
 
     def share(self, special: int, place: int) -> float:
         return float(self._num_special[special][place] / self.num_rows)

@@ -58,13 +58,17 @@ class Encoder:
         return ids
 
     def encode_many(self, rows: pl.DataFrame) -> Ids:
-        """The ids, column by column."""
+        """The ids, by the engine."""
+        return side_by_side(self.encode_columns(rows), slice(None))
+
+    def encode_columns(self, rows: pl.DataFrame) -> list[Ids]:
+        """The ids of each field. F times (R,) int32."""
         table = rows.select(code.expression.alias(str(place)) for place, code in enumerate(self.codes))
         columns = [table.get_column(str(place)).to_numpy() for place in range(len(self.codes))]
         for place, code in enumerate(self.codes):
             if isinstance(code, Vocabulary) and code.num_hash_buckets:
                 columns[place] = _with_hashes(columns[place], rows.get_column(code.column), code)
-        return _side_by_side(columns, rows.height)
+        return columns
 
     def save(self, folder: Path) -> None:
         """Write encoder.json and the vocabularies as one Parquet table."""
@@ -144,11 +148,12 @@ def _with_hashes(ids: Ids, values: pl.Series, code: Vocabulary) -> Ids:
     return ids
 
 
-def _side_by_side(columns: Sequence[Ids], num_rows: int) -> Ids:
-    """Columns become rows, a block at a time, so that a block stays in the cache while it is filled."""
-    ids = np.empty((num_rows, len(columns)), np.int32)
-    for first in range(0, num_rows, _BLOCK_ROWS):
+def side_by_side(columns: Sequence[Ids], chosen: slice | np.ndarray[Any, np.dtype[np.bool_]]) -> Ids:
+    """The chosen rows of F columns as (R, F), a block at a time, so that a block stays in the cache while it is filled."""
+    picked = [column[chosen] for column in columns]
+    ids = np.empty((len(picked[0]), len(columns)), np.int32)
+    for first in range(0, len(ids), _BLOCK_ROWS):
         block = slice(first, first + _BLOCK_ROWS)
-        for place, column in enumerate(columns):
+        for place, column in enumerate(picked):
             ids[block, place] = column[block]
     return ids
