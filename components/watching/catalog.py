@@ -58,7 +58,7 @@ CHECKS: dict[str, Check] = {
         True,
         "Numbers lie outside the range that the schema promises: often a changed unit (times 1,000) or an overflow.",
         "Compare the moved buckets with the reference; have the producer mend the unit; do not retrain before that.",
-        (),
+        ("field_drift",),
     ),
     "field_missing": Check(
         "CtrFieldMissing",
@@ -72,7 +72,7 @@ CHECKS: dict[str, Check] = {
         "CtrFieldUnseen",
         "ticket",
         False,
-        "Many more (or fewer) values than usual are unknown to the champion: new items, or a vocabulary that was replaced.",
+        "Many more rows than usual have a value that is unknown to the champion: new items, or a vocabulary that was replaced.",
         "Look at the new values; new items call for a retraining, a changed spelling for mending the producer.",
         (),
     ),

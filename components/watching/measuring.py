@@ -5,7 +5,7 @@ Shape letters: R rows, B bins, H hours of the day.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -184,38 +184,32 @@ def _measure_field(profile: ReferenceProfile, tally: Tally, field: FieldBins, li
     share = outside / num_rows
     measures.append(Measure("field_range", field.name, share, None, change, share / change, None, None, num_rows))
 
-    measures.append(
-        _measure_share_change(
-            "field_missing", field.name, num_missing, num_rows, expected, MISSING_BIN, limits, num_fields
-        )
+    level = limits.level("field_missing", num_fields)
+    change_of_missing = _measure_share_change(
+        "field_missing", field.name, num_missing, num_rows, expected, level / 2, limits
     )
+    measures.append(change_of_missing)
     unseen = _expect(profile, tally, f"unseen:{field.name}", limits)
     num_unseen = int(tally.counts[f"unseen:{field.name}"].sum())
-    measures.append(
-        _measure_share_change("field_unseen", field.name, num_unseen, num_rows, unseen, 0, limits, num_fields)
-    )
+    level = limits.level("field_unseen", num_fields)
+    change_of_unseen = _measure_share_change("field_unseen", field.name, num_unseen, num_rows, unseen, level, limits)
+    fewer = replace(change_of_unseen, effect=-change_of_unseen.effect)  # which no one needs to be told
+    measures.append(change_of_unseen if change_of_unseen.measured > float(unseen.shares[0]) else fewer)
     present = slice(MISSING_BIN + 1, None)
     measures += _measure_stability("field_drift", field.name, profile, tally, name, present, limits)
     return tuple(measures)
 
 
 def _measure_share_change(
-    check: str,
-    slice_name: str,
-    num_hits: int,
-    num_rows: int,
-    expected: Expectation,
-    number: int,
-    limits: Limits,
-    num_fields: int,
+    check: str, slice_name: str, num_hits: int, num_rows: int, expected: Expectation, level: float, limits: Limits
 ) -> Measure:
-    """A share against the reference's, in either direction."""
-    share, expected_share = num_hits / num_rows, float(expected.shares[number])
+    """A share of rows against that of the reference's bin 0, in either direction; `level` is that of one side."""
+    share, expected_share = num_hits / num_rows, float(expected.shares[0])
     root = share_root(num_hits, num_rows, expected_share * expected.num_rows, expected.num_rows)
-    significance = abs(root) / normal_quantile(limits.level(check, num_fields) / 2)
     change = limits.minimum_share_change
     limit = expected_share + change if share >= expected_share else expected_share - change
     effect = abs(share - expected_share) / change
+    significance = abs(root) / normal_quantile(level)
     return Measure(check, slice_name, share, expected_share, limit, effect, significance, None, num_rows)
 
 

@@ -1,0 +1,154 @@
+"""A small world for the tests of watching and serving: rows whose true click probability is the scorer's own score."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import polars as pl
+from onnx import TensorProto, helper, numpy_helper
+
+from components.calibrating import Calibrator
+from components.champion import Champion
+from components.encoding import Encoder
+from components.encoding.codes import Buckets, Calendar, Vocabulary
+from components.log import Field, LogRequest, LogSchema, ServedLog, SourceParams, TimeColumn, Window
+from components.profiling import ProfileParams, build_profile
+from components.scoring import Scorer, ScorerFacts
+from components.watching import WatchParams
+
+DIGEST = "ab" * 32
+DAY = 24 * 3_600_000_000
+START = 20_000 * DAY  # 2024-10-04
+
+PROFILE_PARAMS = ProfileParams(top_values=50, numeric_buckets=20, score_buckets=20, sample_rows=2_000, seed=1)
+WATCH_PARAMS = WatchParams(
+    false_pages_per_quarter=1.0,
+    false_tickets_per_week=1.0,
+    windows_per_day=24.0,
+    minimum_bin_rows=20,
+    minimum_hour_rows=200,
+    minimum_psi=0.1,
+    minimum_share_change=0.02,
+    minimum_ratio_change=0.05,
+    minimum_auc_drop=0.01,
+    max_duplicate_share=0.001,
+    max_stale_share=0.01,
+    skew_tolerance=1e-6,
+    minimum_rows=500,
+    sample_rows=10_000,
+    skew_rows=500,
+    report_rows=1_000,
+    since_parts=10,
+    num_movers=3,
+    chunk_rows=7_000,
+    seed=3,
+)
+
+
+@dataclass(frozen=True)
+class World:
+    """A schema of categorical and numeric fields, the shares of each value, and a scorer whose scores are true."""
+
+    schema: LogSchema
+    shares: dict[str, np.ndarray[Any, Any]]
+    scorer: Scorer
+
+    def rows(
+        self, seed: int, num_rows: int, shares: dict[str, np.ndarray[Any, Any]] | None = None, missing: float = 0.05
+    ) -> pl.DataFrame:
+        """One day of rows in time order; `shares` replaces those of some fields, `missing` of each field's values are null."""
+        generator = np.random.default_rng(seed)
+        columns: dict[str, pl.Series] = {}
+        for field in self.schema.column_fields:
+            is_null = generator.random(num_rows) < missing
+            if field.kind == "numeric":
+                values = pl.Series(generator.gamma(2.0, 3.0, num_rows))
+            else:
+                share = (shares or {}).get(field.name, self.shares[field.name])
+                values = pl.Series([f"v{number}" for number in generator.choice(len(share), num_rows, p=share)])
+            columns[field.name] = pl.select(pl.when(~pl.Series(is_null)).then(values)).to_series()
+        times = np.sort(generator.integers(START, START + DAY, num_rows))
+        names = [f"{seed}-{number}" for number in range(num_rows)]
+        return pl.DataFrame({"_impression": names, "_time": times, **columns})
+
+    def clicks(self, seed: int, scores: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Clicks drawn from the scores."""
+        return (np.random.default_rng(seed).random(len(scores)) < scores).astype(np.int64)
+
+    def champion(self, num_rows: int) -> Champion:
+        """A champion whose reference rows have seed 0."""
+        rows = self.rows(0, num_rows)
+        scores = self.scorer.score(rows)
+        profile = build_profile(rows, scores, self.clicks(1, scores), self.scorer.encoder, PROFILE_PARAMS)
+        return Champion("v1.0.0", DIGEST, None, None, self.scorer, profile, None)
+
+    def request(self) -> LogRequest:
+        """A request of everything."""
+        source = SourceParams("table", ("rows.csv",), {})
+        return LogRequest("tests", source, self.schema, Window(None, None, None))
+
+    def served_log(self, folder: Path, rows: pl.DataFrame, clicks: np.ndarray[Any, Any] | None) -> ServedLog:
+        """Rows as if the champion had served them; a column `score` or `bundle` in `rows` stands as it is."""
+        folder.mkdir(parents=True)
+        table = rows if "score" in rows.columns else rows.with_columns(pl.Series("score", self.scorer.score(rows)))
+        table = table if "bundle" in rows.columns else table.with_columns(pl.lit(DIGEST).alias("bundle"))
+        known = [None] * rows.height if clicks is None else clicks
+        table.with_columns(pl.Series("_click", known, dtype=pl.Int8)).write_parquet(folder / "rows.parquet")
+        return ServedLog(self.request(), folder)
+
+
+def make_world(num_categorical: int, num_numeric: int) -> World:
+    """Categorical fields c0, c1, ... of 3 to 200 values, of which the rarest are unseen; numeric n0, n1, ...; the hour."""
+    generator = np.random.default_rng(7)
+    sizes = [(3, 8, 20, 60, 200)[number % 5] for number in range(num_categorical)]
+    shares = {f"c{number}": generator.dirichlet(np.full(size, 2.0)) for number, size in enumerate(sizes)}
+    fields = [
+        *(Field(name, "categorical", None, 0.2, None, None) for name in shares),
+        *(Field(f"n{number}", "numeric", "quantiles", 0.2, 0.0, 1_000.0) for number in range(num_numeric)),
+        Field("hour", "hour", None, 0.0, None, None),
+    ]
+    schema = LogSchema("click", TimeColumn("time", "iso8601"), "id", None, None, tuple(fields))
+    codes: list[Vocabulary | Buckets | Calendar] = []
+    for field in fields:
+        if field.kind == "categorical":
+            known = [f"v{value}" for value in range(int(len(shares[field.name]) * 0.98))]
+            codes.append(Vocabulary(field.name, pl.Series(field.name, known), 0))
+        else:
+            codes.append(Buckets(field.name, (2.0, 4.0, 6.0, 9.0)) if field.kind == "numeric" else Calendar("hour"))
+    encoder = Encoder(schema, tuple(codes))
+    scale = 1.0 / np.sqrt(len(fields))
+    facts = ScorerFacts("linear", 1, sum(encoder.field_sizes), 1, 1.0, 1, 4_096)
+    onnx_bytes = _linear_ranker(encoder.field_sizes, generator, scale)
+    return World(schema, shares, Scorer(schema, encoder, Calibrator.identity(1.0), onnx_bytes, facts))
+
+
+def _linear_ranker(field_sizes: tuple[int, ...], generator: np.random.Generator, scale: float) -> bytes:
+    """One weight an id, summed, and a bias that makes about 5 % clicks."""
+    weights = generator.normal(0, scale, sum(field_sizes)).astype(np.float32)
+    offsets = np.concatenate([[0], np.cumsum(field_sizes)[:-1]]).astype(np.int32)
+    constants = {
+        "weights": weights,
+        "offsets": offsets,
+        "axis": np.array([1], dtype=np.int64),
+        "bias": np.array(-3.0, dtype=np.float32),
+    }
+    nodes = [
+        helper.make_node("Add", ["ids", "offsets"], ["places"]),
+        helper.make_node("Gather", ["weights", "places"], ["terms"]),
+        helper.make_node("ReduceSum", ["terms", "axis"], ["sums"], keepdims=0),
+        helper.make_node("Add", ["sums", "bias"], ["logits"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "linear",
+        [helper.make_tensor_value_info("ids", TensorProto.INT32, ["rows", len(field_sizes)])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["rows"])],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
