@@ -15,7 +15,7 @@ import yaml
 
 from components import sources
 from components.errors import ConfigError
-from components.log import LogRequest, LogSchema, Partition, RawLog, SourceParams, Window
+from components.log import LogRequest, LogSchema, SourceParams, Window
 from components.sources.simulated import (
     COLUMNS,
     SimulatedFile,
@@ -27,6 +27,7 @@ from components.sources.simulated import (
 )
 from components.sources.simulated.world import VALUES
 from components.strict import parse
+from pipeline.fetching import bring_log
 
 ROOT = Path(__file__).parents[1]
 PRESET = yaml.safe_load((ROOT / "logs" / "simulated.yaml").read_text(encoding="utf-8"))
@@ -248,26 +249,10 @@ def request_with(window: Window, **options: float) -> LogRequest:
     return LogRequest("simulated", source, parse(LogSchema, PRESET["schema"], "schema", ConfigError), window)
 
 
-def fetched(folder: Path, request: LogRequest) -> RawLog:
-    """What fetch does with a simulated log, by hand."""
-    kept: dict[str, tuple[Partition, ...]] = {}
-    made = list(simulate_request(request))
-    (folder / "files").mkdir(parents=True)
-    for kind, describe in (("rows", sources.partitions), ("truth", sources.truth_partitions)):
-        (folder / kind).mkdir()
-        files = tuple(sources.SourceFile(file.name, folder / kind / file.name) for file in made)
-        for file, content in zip(files, made, strict=True):
-            getattr(content, kind).write_parquet(file.path)
-        kept[kind] = describe(request, files)
-        for file, partition in zip(files, kept[kind], strict=True):
-            (folder / "files" / partition.sha256).write_bytes(file.path.read_bytes())
-    return RawLog(request, kept["rows"], kept["truth"], folder)
-
-
 def test_a_raw_log_of_the_simulated_kind_reads_back_what_was_made_and_its_truth(tmp_path: Path) -> None:
     start = datetime.combine(FIRST, datetime.min.time(), UTC)
     request = request_with(Window(start + timedelta(days=1), start + timedelta(days=3), None), rows_per_week=700)
-    raw_log = fetched(tmp_path, request)
+    raw_log = bring_log(request, tmp_path, tmp_path, lambda done, total, note: None)
     assert [partition.name for partition in raw_log.partitions] == ["2026-03-03.parquet", "2026-03-04.parquet"]
     assert [partition.num_rows for partition in raw_log.truth] == [100, 100]
     rows = sources.scan(raw_log, tmp_path / "scratch").collect()

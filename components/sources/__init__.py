@@ -1,7 +1,7 @@
 """Raw logs as they lie in the world: one file a format; their rows, lazily, under the columns of `components.sources.standard`.
 
 fetch   names = wanted(request, names found); copies those; `partitions(request, files)` proves and counts them
-        (a simulated log is made by `simulated.simulate_request` instead, its truth described by `truth_partitions`)
+        (a simulated log is made by `simulated.simulate_request` instead)
 check   with reading(raw_log, scratch): rows = scan(raw_log, scratch) ... collect or sink
 
 A fault of a file as a whole (missing, empty, cut off, another separator, a missing or extra column, a byte that is not UTF-8) is a
@@ -40,7 +40,6 @@ __all__ = [
     "scan_truth",
     "suspect_time_unit",
     "translate_error",
-    "truth_partitions",
     "wanted",
 ]
 
@@ -69,20 +68,15 @@ def wanted(request: LogRequest, names: tuple[str, ...]) -> tuple[str, ...]:
 def partitions(request: LogRequest, files: tuple[SourceFile, ...]) -> tuple[Partition, ...]:
     """What the manifest says of each file, proved sound and counted row by row; raises DataError naming file, line and column."""
     reader = FORMATS[request.source.format]
-    return tuple(_partition(file, reader.count(request, file), reader.part(request, file.name)) for file in files)
-
-
-def truth_partitions(_request: LogRequest, files: tuple[SourceFile, ...]) -> tuple[Partition, ...]:
-    """The same for the files of true click probabilities that were made beside a simulated log."""
-    return tuple(
-        _partition(file, int(pl.scan_parquet(file.path).select(pl.len()).collect().item()), None) for file in files
-    )
-
-
-def _partition(file: SourceFile, num_rows: int, part: str | None) -> Partition:
-    with file.path.open("rb") as content:
-        digest = hashlib.file_digest(content, "sha256").hexdigest()
-    return Partition(file.name, digest, file.path.stat().st_size, num_rows, part)
+    described = []
+    for file in files:
+        num_rows = reader.count(request, file)
+        with file.path.open("rb") as content:
+            digest = hashlib.file_digest(content, "sha256").hexdigest()
+        described.append(
+            Partition(file.name, digest, file.path.stat().st_size, num_rows, reader.part(request, file.name))
+        )
+    return tuple(described)
 
 
 def scan(raw_log: RawLog, scratch: Path) -> pl.LazyFrame:
