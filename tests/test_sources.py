@@ -129,8 +129,15 @@ def test_the_columns_and_their_types_are_always_these(tmp_path: Path) -> None:
     ):
         raw_log = fetched(tmp_path / str(number), request_for("table", SHOP, TABLE_OPTIONS), {name: content})
         assert dict(sources.scan(raw_log, tmp_path / "scratch").collect_schema()) == {
-            "_part": pl.String, "_source": pl.String, "_number": pl.Int64, "_time": pl.Int64, "_click": pl.Int64,
-            "_impression": pl.String, "device": pl.String, "price": pl.Float64, "_broken": pl.String,
+            "_part": pl.String,
+            "_source": pl.String,
+            "_number": pl.Int64,
+            "_time": pl.Int64,
+            "_click": pl.Int64,
+            "_impression": pl.String,
+            "device": pl.String,
+            "price": pl.Float64,
+            "_broken": pl.String,
         }
 
 
