@@ -79,18 +79,26 @@ def _find(request: LogRequest, data_folder: Path) -> dict[str, Callable[[Path], 
                 "set CTR_DATA to the folder that holds the research data"
             )
         place = pattern.replace(_DATA_FOLDER, str(data_folder))
-        matches = _remote(place) if "://" in place else _local(place)
+        places = _remote(place) if "://" in place else _local(place)
+        matches = dict(places)
         if not matches:
             raise DataError(f"raw_log {request.log}: no file at '{place}'; put it there or mend source.paths in logs/")
+        names = [*found, *(name for name, _ in places)]
+        doubled = sorted({name for name in names if names.count(name) > 1})
+        if doubled:
+            raise ConfigError(
+                f"logs/{request.log}.yaml [source.paths] '{pattern}': several files are called {doubled[:5]}; "
+                "a file's name must say which it is (a date, a number)"
+            )
         found |= matches
     return found
 
 
-def _local(place: str) -> dict[str, Callable[[Path], Path]]:
+def _local(place: str) -> list[tuple[str, Callable[[Path], Path]]]:
     if Path(place).is_dir():
         place = f"{place}/*"
     paths = [Path(match) for match in sorted(glob.glob(place, recursive=True)) if Path(match).is_file()]  # noqa: PTH207
-    return {path.name: _copier(path) for path in paths}
+    return [(path.name, _copier(path)) for path in paths]
 
 
 def _copier(path: Path) -> Callable[[Path], Path]:
@@ -100,7 +108,7 @@ def _copier(path: Path) -> Callable[[Path], Path]:
     return copy
 
 
-def _remote(place: str) -> dict[str, Callable[[Path], Path]]:
+def _remote(place: str) -> list[tuple[str, Callable[[Path], Path]]]:
     import fsspec
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -123,4 +131,4 @@ def _remote(place: str) -> dict[str, Callable[[Path], Path]]:
 
         return download
 
-    return {PurePosixPath(match).name: downloader(match) for match in sorted(matches)}
+    return [(PurePosixPath(match).name, downloader(match)) for match in sorted(matches)]
