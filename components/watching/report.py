@@ -19,7 +19,7 @@ from components.profiling.profile import SCORE
 from components.watching.distances import stability_null
 from components.watching.measuring import Limits
 
-_RANDOM_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|(?<=\bmetric_)[0-9a-f]{32}")
+_RANDOM_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|(?<=metric_)[0-9a-f]{32}")
 _EVIDENTLY_BINS = 10
 
 

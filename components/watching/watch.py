@@ -6,8 +6,7 @@ Shape letters: R rows of a chunk.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -16,12 +15,22 @@ import polars as pl
 from components import metrics
 from components.champion import Champion
 from components.errors import DataError
-from components.log import CLICK, IMPRESSION, TIME, ServedLog
-from components.profiling import FieldBins, ReferenceProfile, Tally, count_rows
-from components.profiling.binning import Counts, Floats
+from components.log import TIME, ServedLog
+from components.profiling import FieldBins, ReferenceProfile, count_rows
+from components.profiling.binning import Counts
 from components.profiling.profile import SCORE
-from components.profiling.tally import UNKNOWN_CLICK
 from components.scoring import Scorer
+from components.watching.counting import (
+    OWN_COLUMNS,
+    SERVED_BUNDLE,
+    SERVED_SCORE,
+    Seen,
+    clicks_of,
+    column_type,
+    num_repeats,
+    read_served,
+    scores_of,
+)
 from components.watching.drift import Drift, DriftFacts, Measure
 from components.watching.measuring import (
     Limits,
@@ -34,16 +43,6 @@ from components.watching.measuring import (
 from components.watching.report import write_report
 from components.watching.words import find, status_of
 from components.workbench import Workbench
-
-SERVED_SCORE = "score"
-SERVED_BUNDLE = "bundle"
-_OWN_COLUMNS = {
-    IMPRESSION: pl.String,
-    TIME: pl.Int64,
-    CLICK: pl.Int8,
-    SERVED_SCORE: pl.Float64,
-    SERVED_BUNDLE: pl.String,
-}
 
 
 @dataclass(frozen=True)
@@ -71,19 +70,28 @@ class WatchParams(Limits):
 
 
 @dataclass(frozen=True, eq=False)
-class _Seen:
-    """What one pass over the served rows leaves: counts, the settled rows' clicks and scores, and a sample in time order."""
+class Comparison:
+    """The facts, and the sample of served rows that the report is drawn from; None where nothing was compared."""
 
-    tally: Tally
-    clicks: Counts
-    scores: Floats
-    num_stale: int
-    first_time: int
-    last_time: int
-    sample: pl.DataFrame
+    facts: DriftFacts
+    sample: pl.DataFrame | None
 
 
 def watch_served(champion: Champion, served_log: ServedLog, params: WatchParams, workbench: Workbench) -> Drift:
+    """Compare, and draw the report for people beside it; see `compare_served`."""
+    comparison = compare_served(champion, served_log, params, workbench)
+    if comparison.sample is None or champion.profile is None:
+        return Drift(comparison.facts, None)
+    report = workbench.scratch / "drift_report"
+    report.mkdir()
+    shown = comparison.sample[_evenly(comparison.sample.height, params.report_rows)]
+    folded = champion.profile.binning.fold(shown).with_columns(shown[SERVED_SCORE].alias(SCORE))
+    left_out = write_report(champion.profile, folded, params, report)
+    notes = tuple(f"'{name}' has no value in a sample and is left out of the report for people" for name in left_out)
+    return Drift(replace(comparison.facts, notes=comparison.facts.notes + notes), report)
+
+
+def compare_served(champion: Champion, served_log: ServedLog, params: WatchParams, workbench: Workbench) -> Comparison:
     """Hold the served rows against the champion's reference; never raises for what the rows hold, it finds it.
 
     Raises DataError where the table lacks the served log's own columns.
@@ -99,17 +107,28 @@ def watch_served(champion: Champion, served_log: ServedLog, params: WatchParams,
         return _nothing_to_compare(champion, num_rows, reason)
     profile = champion.profile
     columns = table.collect_schema()
-    for name, kind in _OWN_COLUMNS.items():
+    for name, kind in OWN_COLUMNS.items():
         if columns.get(name) != kind:
             raise DataError(f"served_log: column '{name}' is {columns.get(name)}, expected {kind}; run fetch again")
-    fields = tuple(field for field in profile.binning.fields if columns.get(field.name) == _dtype(field))
+    fields = tuple(field for field in profile.binning.fields if columns.get(field.name) == column_type(field))
     absent = [field for field in profile.binning.fields if field not in fields]
 
-    seen = _read_all(table, num_rows, absent, profile, champion.scorer, champion.digest, params, workbench)
+    seen = read_served(
+        table,
+        num_rows,
+        absent,
+        profile,
+        champion.scorer,
+        champion.digest,
+        params.chunk_rows,
+        params.sample_rows,
+        params.seed,
+        workbench.progress,
+    )
     measures = [Measure("columns", field.name, 1.0, 0.0, 0.0, 1.0, None, None, num_rows) for field in absent]
     measures += measure_counts(profile, seen.tally, fields, params)
     measures.append(measure_share("stale_bundle", seen.num_stale, num_rows, params.max_stale_share))
-    measures.append(measure_share("duplicates", _num_repeats(table), num_rows, params.max_duplicate_share))
+    measures.append(measure_share("duplicates", num_repeats(table), num_rows, params.max_duplicate_share))
     notes: list[str] = []
     if not absent:
         measures += _skew(seen.sample, champion.scorer, champion.digest, params, notes)
@@ -122,12 +141,6 @@ def watch_served(champion: Champion, served_log: ServedLog, params: WatchParams,
     rows = "all served rows of the window" if first_time is None else f"rows served from {first_time} to {last_time}"
     findings = find(tuple(measures), profile, seen.tally, params, params.num_movers, since, rows)
 
-    report = workbench.scratch / "drift_report"
-    report.mkdir()
-    shown = seen.sample[_evenly(len(seen.sample), params.report_rows)]
-    folded = profile.binning.fold(shown).with_columns(shown[SERVED_SCORE].alias(SCORE))
-    for name in write_report(profile, folded, params, report):
-        notes.append(f"'{name}' has no value in a sample and is left out of the report for people")
     facts = DriftFacts(
         status=status_of(findings),
         reason="compared",
@@ -142,10 +155,10 @@ def watch_served(champion: Champion, served_log: ServedLog, params: WatchParams,
         findings=findings,
         measures=tuple(measures),
     )
-    return Drift(facts, report)
+    return Comparison(facts, seen.sample)
 
 
-def _nothing_to_compare(champion: Champion, num_rows: int, reason: str) -> Drift:
+def _nothing_to_compare(champion: Champion, num_rows: int, reason: str) -> Comparison:
     facts = DriftFacts(
         status="nothing_to_compare",
         reason=reason,
@@ -160,63 +173,7 @@ def _nothing_to_compare(champion: Champion, num_rows: int, reason: str) -> Drift
         findings=(),
         measures=(),
     )
-    return Drift(facts, None)
-
-
-def _read_all(
-    table: pl.LazyFrame,
-    num_rows: int,
-    absent: list[FieldBins],
-    profile: ReferenceProfile,
-    scorer: Scorer,
-    digest: str,
-    params: WatchParams,
-    workbench: Workbench,
-) -> _Seen:
-    generator = np.random.default_rng(params.seed)
-    chosen = np.sort(generator.choice(num_rows, min(num_rows, params.sample_rows), replace=False))
-    tallies, clicks, scores, samples = [], [], [], []
-    num_stale = 0
-    first_times, last_times = [], []
-    for start, chunk in _chunks(table, num_rows, params.chunk_rows):
-        rows = chunk.with_columns(pl.lit(None, dtype=_dtype(field)).alias(field.name) for field in absent)
-        chunk_clicks, chunk_scores = _clicks_of(rows), _scores_of(rows)
-        tallies.append(count_rows(rows, chunk_scores, chunk_clicks, scorer.encoder, profile.binning))
-        is_settled = (chunk_clicks != UNKNOWN_CLICK) & (chunk_scores >= 0) & (chunk_scores <= 1)
-        clicks.append(chunk_clicks[is_settled])
-        scores.append(chunk_scores[is_settled])
-        num_stale += int((rows[SERVED_BUNDLE].fill_null("") != digest).sum())
-        times = rows[TIME].to_numpy()
-        first_times.append(int(times.min()))
-        last_times.append(int(times.max()))
-        samples.append(rows[chosen[(chosen >= start) & (chosen < start + len(rows))] - start])
-        workbench.progress(start + len(rows), num_rows, "served rows counted")
-    tally = tallies[0]
-    for part in tallies[1:]:
-        tally = tally + part
-    sample = pl.concat(samples).sort(TIME, maintain_order=True)
-    return _Seen(
-        tally, np.concatenate(clicks), np.concatenate(scores), num_stale, min(first_times), max(last_times), sample
-    )
-
-
-def _chunks(table: pl.LazyFrame, num_rows: int, chunk_rows: int) -> Iterator[tuple[int, pl.DataFrame]]:
-    for start in range(0, num_rows, chunk_rows):
-        yield start, table.slice(start, chunk_rows).collect()
-
-
-def _clicks_of(rows: pl.DataFrame) -> Counts:
-    return rows[CLICK].cast(pl.Int64).fill_null(UNKNOWN_CLICK).to_numpy()
-
-
-def _scores_of(rows: pl.DataFrame) -> Floats:
-    return rows[SERVED_SCORE].fill_null(float("nan")).to_numpy()
-
-
-def _num_repeats(table: pl.LazyFrame) -> int:
-    """Rows whose impression stands in the log already; rows without one cannot repeat."""
-    impressions = pl.col(IMPRESSION).drop_nulls()
-    return int(table.select(impressions.len() - impressions.n_unique()).collect().item())
+    return Comparison(facts, None)
 
 
 def _skew(sample: pl.DataFrame, scorer: Scorer, digest: str, params: WatchParams, notes: list[str]) -> list[Measure]:
@@ -228,7 +185,7 @@ def _skew(sample: pl.DataFrame, scorer: Scorer, digest: str, params: WatchParams
     return [measure_skew(rows[SERVED_SCORE].to_numpy(), scorer.score(rows), params)]
 
 
-def _quality(seen: _Seen, profile: ReferenceProfile, params: WatchParams, notes: list[str]) -> list[Measure]:
+def _quality(seen: Seen, profile: ReferenceProfile, params: WatchParams, notes: list[str]) -> list[Measure]:
     if len(seen.clicks) == 0:
         notes.append("no click is known yet (all null): calibration and AUC were not measured")
         return []
@@ -255,14 +212,14 @@ def _since(
         rows = sample[int(start) : int(stop)]
         if rows.height == 0:
             continue
-        tally = count_rows(rows, _scores_of(rows), _clicks_of(rows), scorer.encoder, profile.binning)
+        tally = count_rows(rows, scores_of(rows), clicks_of(rows), scorer.encoder, profile.binning)
         for measure in measure_counts(profile, tally, fields, params):
             if measure.is_finding:
                 since.setdefault((measure.check, measure.slice), _iso(rows[TIME][0]))
     return since
 
 
-def _figures(seen: _Seen, profile: ReferenceProfile) -> dict[str, float | None]:
+def _figures(seen: Seen, profile: ReferenceProfile) -> dict[str, float | None]:
     num_clicks, num_settled = int(seen.clicks.sum()), len(seen.clicks)
     has_both = 0 < num_clicks < num_settled
     num_valid = seen.tally.counts["scores"][:, 1:].sum()
@@ -281,10 +238,6 @@ def _figures(seen: _Seen, profile: ReferenceProfile) -> dict[str, float | None]:
 def _evenly(num_rows: int, wanted: int) -> Counts:
     """Row numbers spread evenly over a table."""
     return np.unique(np.linspace(0, num_rows - 1, min(num_rows, wanted)).astype(np.int64))
-
-
-def _dtype(field: FieldBins) -> type[pl.DataType]:
-    return pl.String if field.kind == "categorical" else pl.Float64
 
 
 def _iso(microseconds: int) -> str:
