@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from components.errors import ConfigError, IntegrityError
 from components.log import Window
@@ -18,6 +17,7 @@ from components.splitting import SplitSpan
 from components.strict import Strict, parse
 
 LINEAGE = "lineage.json"
+FORMAT = 1
 _ROOT = Path(__file__).resolve().parents[1]
 _LOCK = "requirements.lock"
 
@@ -36,7 +36,7 @@ class Lineage(Strict):
     seeds        what was drawn at random -> the seed
     """
 
-    format: Literal[1]
+    format: int
     log: str
     window: Window
     split_rule: str
@@ -46,6 +46,11 @@ class Lineage(Strict):
     code: dict[str, str]
     lock_sha256: str
     seeds: dict[str, int]
+
+    def __post_init__(self) -> None:
+        """Refuse another generation: raises ValueError, which `read_lineage` turns into an IntegrityError."""
+        if self.format != FORMAT:
+            raise ValueError(f"format {self.format}; this code reads format {FORMAT}")
 
     def span(self, name: str) -> SplitSpan:
         """One part of the split by its name; raises IntegrityError where the lineage does not have it."""
@@ -62,14 +67,19 @@ def read_lineage(folder: Path) -> Lineage:
 
 
 def code_digests(module: str) -> dict[str, str]:
-    """Give file -> SHA-256 for a component and every component that it imports, directly or through others."""
-    waiting, files = [module], set[Path]()
+    """Give file -> SHA-256 for a component, every component it imports, directly or through others, and their packages.
+
+    These are the files that `dvc.yaml` names as the stage's code, so a lineage never tells of code that was not asked.
+    """
+    waiting, followed = [module], set[Path]()
     while waiting:
-        for file in _files_of(waiting.pop()):
-            if file not in files:
-                files.add(file)
-                waiting += _imported_components(file)
-    return {file.relative_to(_ROOT).as_posix(): digest_path(file) for file in sorted(files)}
+        file = _file_of(waiting.pop())
+        if file is not None and file not in followed:
+            followed.add(file)
+            waiting += _imported_components(file)
+    packages = {folder / "__init__.py" for file in followed for folder in file.parents if _ROOT in folder.parents}
+    files = sorted(followed | {file for file in packages if file.is_file()})
+    return {file.relative_to(_ROOT).as_posix(): digest_path(file) for file in files}
 
 
 def lock_digest() -> str:
@@ -80,12 +90,15 @@ def lock_digest() -> str:
     return digest_path(path)
 
 
-def _files_of(module: str) -> list[Path]:
-    """The file of a module and of each package above it; of a package also its own `__init__`; none for other names."""
-    parts = module.split(".")
-    files = [_ROOT.joinpath(*parts[:count], "__init__.py") for count in range(1, len(parts) + 1)]
-    files.append(_ROOT.joinpath(*parts).with_suffix(".py"))
-    return [file for file in files if file.is_file()]
+def _file_of(name: str) -> Path | None:
+    """Find the file of a dotted name, which may end in what the module defines."""
+    while name:
+        place = _ROOT.joinpath(*name.split("."))
+        for file in (place / "__init__.py", place.with_suffix(".py")):
+            if file.is_file():
+                return file
+        name = name.rpartition(".")[0]
+    return None
 
 
 def _imported_components(file: Path) -> list[str]:

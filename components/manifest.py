@@ -10,14 +10,14 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
 import stat
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from components.artifact import write_json
 from components.errors import IntegrityError
 from components.strict import Strict, parse
 
@@ -27,6 +27,7 @@ MAX_JSON_BYTES = 16 << 20
 MAX_PATH_CHARACTERS = 240
 MAX_DEPTH = 8
 _CHUNK_BYTES = 1 << 20
+_MAX_DIGITS = 20
 _DIGEST_CHARACTERS = frozenset("0123456789abcdef")
 
 
@@ -54,8 +55,9 @@ def write_manifest(folder: Path) -> str:
         _refuse_unsafe_path(place, folder)
         sha256, num_bytes = _digest_file(folder, place)
         entries.append(ManifestEntry(place, sha256, num_bytes))
-    write_json(folder / MANIFEST, Manifest(tuple(entries)))
-    return hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
+    content = _encode(Manifest(tuple(entries)))
+    (folder / MANIFEST).write_bytes(content)
+    return hashlib.sha256(content).hexdigest()
 
 
 def verify_manifest(folder: Path) -> str:
@@ -80,6 +82,8 @@ def verify_manifest(folder: Path) -> str:
             raise IntegrityError(
                 f"{folder / entry.path}: SHA-256 {sha256}, but {entry.sha256} is recorded in {MANIFEST}"
             )
+    if content != _encode(manifest):
+        raise IntegrityError(f"{folder / MANIFEST}: says what it should, but not in the bytes that close a folder")
     return hashlib.sha256(content).hexdigest()
 
 
@@ -153,9 +157,20 @@ def _read_guarded(path: Path) -> bytes:
     return path.read_bytes()
 
 
+def _encode(manifest: Manifest) -> bytes:
+    """Give the one way to write a manifest, so that its digest depends on nothing but what it says."""
+    return (json.dumps(asdict(manifest), sort_keys=True, indent=2, ensure_ascii=False) + "\n").encode()
+
+
 def _decode(content: bytes, path: Path) -> Any:
     try:
-        return json.loads(content.decode("utf-8"), object_pairs_hook=_no_key_twice, parse_constant=_no_such_number)
+        return json.loads(
+            content.decode("utf-8"),
+            object_pairs_hook=_no_key_twice,
+            parse_constant=_no_such_number,
+            parse_int=_bounded_integer,
+            parse_float=_finite_number,
+        )
     except (ValueError, RecursionError) as error:
         raise IntegrityError(f"{path}: not readable as JSON ({error})") from error
 
@@ -206,4 +221,15 @@ def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_such_number(text: str) -> float:
-    raise ValueError(f"{text} is no number that JSON has")
+    raise ValueError(f"{text} is no number that may stand here")
+
+
+def _bounded_integer(text: str) -> int:
+    """Read an integer that 64 bits hold; longer ones are refused before they are even read."""
+    number = int(text) if len(text) <= _MAX_DIGITS else 1 << 63
+    return number if -(1 << 63) <= number < 1 << 63 else int(_no_such_number(f"an integer of {len(text)} digits"))
+
+
+def _finite_number(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _no_such_number(text[:40])
