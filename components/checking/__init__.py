@@ -21,6 +21,9 @@ from components.workbench import Workbench
 __all__ = ["CheckParams", "check_log"]
 
 _NUM_STEPS = 4
+_LARGE_LOG_ROWS = (
+    1_000_000  # read so long that Great Expectations, which takes seconds to import, is imported meanwhile
+)
 
 
 def check_log(raw_log: RawLog, request: LogRequest, params: CheckParams, workbench: Workbench) -> CleanLog:
@@ -31,9 +34,9 @@ def check_log(raw_log: RawLog, request: LogRequest, params: CheckParams, workben
     folder.mkdir()
     workbench.progress(0, _NUM_STEPS, "reading")
     plain = workbench.scratch / "plain"
-    # Great Expectations takes seconds to import, on one core; a large log is read meanwhile
     importing = threading.Thread(target=import_great_expectations, daemon=True)
-    importing.start()
+    if sum(partition.num_rows for partition in raw_log.partitions) >= _LARGE_LOG_ROWS:
+        importing.start()
     with sources.reading(raw_log, plain):
         reading = read_log(sources.scan(raw_log, plain), raw_log, folder)
     refuse_wrong_times(reading, request)
@@ -44,7 +47,8 @@ def check_log(raw_log: RawLog, request: LogRequest, params: CheckParams, workben
     results = exact_results(reading, ordered, request, params)
     workbench.progress(3, _NUM_STEPS, "Great Expectations on a sample")
     sample = draw_sample(ordered.path, ordered.num_rows, params)
-    importing.join()
+    if importing.ident is not None:
+        importing.join()
     results += check_sample(sample, request.schema, request.window, params, folder / "html")
     report = CheckReport(
         num_rows_read=reading.num_read,
