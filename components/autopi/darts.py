@@ -1,0 +1,291 @@
+"""The paper's search: weights on one half of train, alpha and beta on the other, step by step in turn (first order).
+
+Momentum SGD moves weights and embeddings, Adam moves alpha and beta. After each epoch the supernet is judged on tune; alpha
+and beta of the best epoch are discretised. All state goes into checkpoints, so a search that was stopped at any step goes
+on to the very same end (bit for bit on a CPU). Letters: E edges, O operators.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from components.autopi.architecture import Architecture, Collapse, EpochRecord, FoundArchitecture
+from components.autopi.discretising import discretise
+from components.autopi.search_params import SearchParams
+from components.autopi.supernet import SkipNoise, Space, Supernet
+from components.batching import Batches, pick_device
+from components.checkpoint import digest_of, flatten_optimizer, load_checkpoint, restore_optimizer, save_checkpoint
+from components.encoding import Encoded
+from components.errors import DataError
+from components.metrics import auc, log_loss
+from components.workbench import Workbench
+
+# The files whose text decides what a step computes; a checkpoint made by other text is not gone on from.
+_CODE = ("autopi/*.py", "batching.py", "rankers/ranker.py", "metrics.py")
+
+
+class DartsSearch:
+    """One search: its supernet, both optimizers, its place in the data, and what it has learned so far."""
+
+    def __init__(self, encoded: Encoded, params: SearchParams, workbench: Workbench) -> None:
+        """Cut train into halves by seed and make the supernet."""
+        self.params = params
+        self.workbench = workbench
+        self.num_fields = len(encoded.field_sizes)
+        device = pick_device(workbench.device)
+        train, tune = encoded.split("train"), encoded.split("tune")
+        rows = np.random.default_rng([params.seed, 0]).permutation(len(train.clicks))
+        half = len(rows) // 2
+        weight_rows, alpha_rows = np.sort(rows[: len(rows) - half]), np.sort(rows[len(rows) - half :])
+        self.weight_batches = Batches(train, weight_rows, params.batch_rows, device, params.seed)
+        self.alpha_batches = Batches(train, alpha_rows, params.batch_rows, device, params.seed + 1)
+        self.tune_batches = Batches(tune, None, params.batch_rows, device, params.seed)
+        self.tune_clicks = np.asarray(tune.clicks)
+        batches = min(self.weight_batches.num_batches, self.alpha_batches.num_batches)
+        self.steps_per_epoch = min(batches, workbench.limit_batches or batches)
+        if self.steps_per_epoch == 0:
+            raise DataError(f"train has {len(rows):,} rows; a search needs at least two in each half")
+        generator = torch.Generator().manual_seed(params.seed)
+        space = Space(params.operators, params.num_nodes, params.embedding_width)
+        self.supernet = Supernet(encoded.field_sizes, space, generator).to(device)
+        self.device = device
+        self.weight_optimizer = torch.optim.SGD(
+            [
+                {"params": self.supernet.weight_parameters(), "weight_decay": params.weight_decay},
+                {"params": self.supernet.embedding_parameters(), "weight_decay": params.embedding_l2},
+            ],
+            lr=params.weight_rate,
+            momentum=params.weight_momentum,
+            fused=True,
+        )
+        self.alpha_optimizer = torch.optim.Adam(
+            self.supernet.architecture_parameters(),
+            lr=params.alpha_rate,
+            betas=params.alpha_momenta,
+            weight_decay=params.alpha_decay,
+        )
+        noise_generator = torch.Generator(device).manual_seed(params.seed)
+        self.noise = SkipNoise(params.skip_noise_share, noise_generator)
+        self.epoch = 1
+        self.batch = 0
+        self.history: list[EpochRecord] = []
+        self.rows_seen = 0
+        # Sums of the epoch's losses (weights, alpha) in float64, kept on the device so that no step waits for them.
+        self.loss_sums = torch.zeros(2, dtype=torch.float64, device=device)
+        self._identity: dict[str, Any] = {
+            "work": "search",
+            "data": digest_of(
+                np.ascontiguousarray(part).data for split in (train, tune) for part in (split.ids, split.clicks)
+            ),
+            "params": dataclasses.asdict(params),
+            "code": _digest_code(),
+            "torch": str(torch.__version__),
+            "device": device.type,
+            "limit_batches": workbench.limit_batches,
+        }
+        self._last_checkpoint = time.monotonic()
+
+    def run(self) -> FoundArchitecture:
+        """Search to the end, from a checkpoint where one fits; raises Stopped after a checkpoint when asked to stop."""
+        self._resume()
+        started, steps_before = time.monotonic(), self._steps_done()
+        while self.epoch <= self.params.max_epochs:
+            temperature = self.temperature(self.epoch)
+            self._set_rate()
+            pairs = zip(
+                self.weight_batches.epoch(self.epoch, self.batch),
+                self.alpha_batches.epoch(self.epoch, self.batch),
+                strict=False,
+            )
+            for weight_batch, alpha_batch in pairs:
+                if self.batch == self.steps_per_epoch:
+                    break
+                self.step(weight_batch, alpha_batch, temperature)
+                self.batch += 1
+                if self.batch < self.steps_per_epoch:
+                    self._tell(started, steps_before)
+                    self._save_if_due()
+            self._end_epoch(temperature)
+            self._tell(started, steps_before)
+            self._save()
+            self.workbench.stop_if_asked(f"after epoch {self.epoch - 1} of the search")
+        return self._conclude()
+
+    def temperature(self, epoch: int) -> float:
+        """(1 + log T) / (1 + log t) in epoch t of T, or 1 without annealing."""
+        if not self.params.use_annealing:
+            return 1.0
+        return (1 + math.log(self.params.max_epochs)) / (1 + math.log(epoch))
+
+    def step(
+        self,
+        weight_batch: tuple[torch.Tensor, torch.Tensor],
+        alpha_batch: tuple[torch.Tensor, torch.Tensor],
+        temperature: float,
+    ) -> None:
+        """One step of alpha and beta, then one of weights and embeddings."""
+        self.supernet.train()
+        architecture = self.supernet.architecture_parameters()
+        weights = [*self.supernet.weight_parameters(), *self.supernet.embedding_parameters()]
+        alpha_loss = self._descend(self.alpha_optimizer, architecture, weights, alpha_batch, temperature)
+        weight_loss = self._descend(self.weight_optimizer, weights, architecture, weight_batch, temperature)
+        self.loss_sums += torch.stack([weight_loss, alpha_loss]).double()
+        self.rows_seen += len(weight_batch[1]) + len(alpha_batch[1])
+
+    def _descend(
+        self,
+        optimizer: torch.optim.Optimizer,
+        moving: list[nn.Parameter],
+        resting: list[nn.Parameter],
+        batch: tuple[torch.Tensor, torch.Tensor],
+        temperature: float,
+    ) -> torch.Tensor:
+        """One step of `moving`; no gradient is computed for `resting`."""
+        for parameter in moving:
+            parameter.requires_grad_(True)
+            parameter.grad = None
+        for parameter in resting:
+            parameter.requires_grad_(False)
+        ids_bf, clicks_b = batch
+        noise = self.noise if self.noise.share > 0 else None
+        logits_b = self.supernet(ids_bf, temperature, noise)
+        loss = functional.binary_cross_entropy_with_logits(logits_b, clicks_b.to(logits_b.dtype))
+        torch.autograd.backward(loss)
+        optimizer.step()
+        return loss.detach()
+
+    def _set_rate(self) -> None:
+        share = (1 + math.cos(math.pi * (self.epoch - 1) / self.params.max_epochs)) / 2
+        for group in self.weight_optimizer.param_groups:
+            group["lr"] = self.params.weight_rate * share
+
+    @torch.no_grad()
+    def _tune_logits(self, temperature: float) -> np.ndarray[Any, np.dtype[np.float64]]:
+        self.supernet.eval()
+        parts = [self.supernet(ids_bf, temperature, None) for ids_bf, _ in self.tune_batches.in_order()]
+        return torch.cat(parts).double().cpu().numpy()
+
+    def _end_epoch(self, temperature: float) -> None:
+        scores = 1 / (1 + np.exp(-self._tune_logits(temperature)))
+        weight_loss, alpha_loss = (self.loss_sums / self.batch).tolist()
+        logits = {name: self.supernet.get_parameter(name).detach().cpu().double() for name in _ARCHITECTURE}
+        record = EpochRecord(
+            epoch=self.epoch,
+            temperature=temperature,
+            weight_loss=weight_loss,
+            alpha_loss=alpha_loss,
+            tune_log_loss=log_loss(self.tune_clicks, scores),
+            tune_auc=auc(self.tune_clicks, scores),
+            alpha_interaction=tuple(map(tuple, logits["alpha_interaction"].tolist())),
+            beta_interaction=tuple(logits["beta_interaction"].tolist()),
+            alpha_ensemble=tuple(map(tuple, logits["alpha_ensemble"].tolist())),
+            beta_ensemble=tuple(logits["beta_ensemble"].tolist()),
+            line=self._discretised().to_text(),
+        )
+        self.history.append(record)
+        self.loss_sums.zero_()
+        self.epoch += 1
+        self.batch = 0
+
+    def _discretised(self) -> Architecture:
+        with torch.no_grad():
+            strengths = {
+                cell: self.supernet.strength(cell, 1.0).cpu().double().numpy() for cell in ("interaction", "ensemble")
+            }
+        return discretise(strengths, self.params.operators, self.params.edges_per_node, self.num_fields)
+
+    def _conclude(self) -> FoundArchitecture:
+        best = min(self.history, key=lambda record: record.tune_log_loss)
+        architecture = Architecture.from_text(best.line, "the search's history")
+        kept = architecture.operators()
+        shares = torch.tensor([*best.alpha_interaction, *best.alpha_ensemble], dtype=torch.float64).softmax(1)
+        entropy = -(shares * shares.log()).sum(1).mean() / max(math.log(shares.shape[1]), 1e-12)
+        return FoundArchitecture(
+            architecture=architecture,
+            strategy="darts",
+            operators=self.params.operators,
+            history=tuple(self.history),
+            best_epoch=best.epoch,
+            collapse=Collapse(kept.count("skip") / len(kept), float(entropy)),
+            rows_seen=self.rows_seen,
+            limit_batches=self.workbench.limit_batches,
+        )
+
+    def _steps_done(self) -> int:
+        return (self.epoch - 1) * self.steps_per_epoch + self.batch
+
+    def _tell(self, started: float, steps_before: int) -> None:
+        done, total = self._steps_done(), self.params.max_epochs * self.steps_per_epoch
+        rows_per_second = 2 * self.params.batch_rows * (done - steps_before) / max(time.monotonic() - started, 1e-9)
+        note = (
+            f"epoch {min(self.epoch, self.params.max_epochs)}/{self.params.max_epochs}, {rows_per_second:,.0f} rows/s"
+        )
+        if self.history:
+            last = self.history[-1]
+            best = min(self.history, key=lambda record: record.tune_log_loss)
+            note += (
+                f", tune log loss {last.tune_log_loss:.4f}, AUC {last.tune_auc:.4f}, temperature {last.temperature:.2f}"
+            )
+            note += f", best so far {best.line}"
+        self.workbench.progress(done, total, note)
+
+    def _save_if_due(self) -> None:
+        is_due = time.monotonic() - self._last_checkpoint >= self.params.checkpoint_seconds
+        if is_due or self.workbench.stop_signal() is not None:
+            self._save()
+            self.workbench.stop_if_asked(f"in epoch {self.epoch} of the search, after batch {self.batch}")
+
+    def _save(self) -> None:
+        tensors = {f"supernet.{name}": tensor for name, tensor in self.supernet.state_dict().items()}
+        facts: dict[str, Any] = {"epoch": self.epoch, "batch": self.batch, "rows_seen": self.rows_seen}
+        for name, optimizer in (("weight_optimizer", self.weight_optimizer), ("alpha_optimizer", self.alpha_optimizer)):
+            more, facts[name] = flatten_optimizer(name, optimizer)
+            tensors |= more
+        tensors["noise"] = self.noise.generator.get_state()
+        tensors["loss_sums"] = self.loss_sums
+        facts["history"] = [dataclasses.asdict(record) for record in self.history]
+        save_checkpoint(self.workbench.checkpoints, self._identity, tensors, facts)
+        self._last_checkpoint = time.monotonic()
+
+    def _resume(self) -> None:
+        def say(text: str) -> None:
+            self.workbench.progress(0, self.params.max_epochs * self.steps_per_epoch, text)
+
+        found = load_checkpoint(self.workbench.checkpoints, self._identity, self.workbench.resume, say)
+        if found is None:
+            return
+        prefix = "supernet."
+        state = {name.removeprefix(prefix): t for name, t in found.tensors.items() if name.startswith(prefix)}
+        self.supernet.load_state_dict(state)
+        for name, optimizer in (("weight_optimizer", self.weight_optimizer), ("alpha_optimizer", self.alpha_optimizer)):
+            restore_optimizer(name, optimizer, found.tensors, found.facts[name])
+        self.noise.generator.set_state(found.tensors["noise"])
+        self.loss_sums.copy_(found.tensors["loss_sums"])
+        self.epoch, self.batch, self.rows_seen = (found.facts[key] for key in ("epoch", "batch", "rows_seen"))
+        self.history = [_record(content) for content in found.facts["history"]]
+        say(f"going on from epoch {self.epoch}, batch {self.batch}")
+
+
+_ARCHITECTURE = ("alpha_interaction", "beta_interaction", "alpha_ensemble", "beta_ensemble")
+
+
+def _record(content: dict[str, Any]) -> EpochRecord:
+    """JSON has lists where a record has tuples."""
+    pairs = {name: tuple(map(tuple, content[name])) for name in ("alpha_interaction", "alpha_ensemble")}
+    single = {name: tuple(content[name]) for name in ("beta_interaction", "beta_ensemble")}
+    return EpochRecord(**{**content, **pairs, **single})
+
+
+def _digest_code() -> str:
+    components = Path(__file__).resolve().parent.parent
+    paths = sorted({path for pattern in _CODE for path in components.glob(pattern)})
+    return digest_of(part for path in paths for part in (path.name.encode(), path.read_bytes()))

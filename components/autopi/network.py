@@ -1,0 +1,135 @@
+"""The found architecture as a ranker, trained from scratch; stands between the search and the training.
+
+The batch is the last axis inside, as in the supernet. Where the supernet had alpha and beta to weigh the kept edges, batch
+norm's scale and shift (per field) do it here. Letters: B rows in a batch, F fields, D embedding width, N inner nodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from components.autopi.architecture import Architecture, Cell, Edge
+from components.autopi.mixing import EPSILON, MOMENTUM
+from components.autopi.operators import OPERATORS, Operator, uniform_weights
+from components.errors import ConfigError
+from components.rankers.ranker import FieldEmbedding, Ranker, RankerParams
+
+# Products of two embeddings are among the first things computed: with the tiny tables that suit a perceptron they would
+# drown in batch norm's epsilon, and no operator but skip could be told from zero.
+EMBEDDING_STD = 0.1
+
+
+def dual_embeddings(
+    field_sizes: tuple[int, ...], width: int, generator: torch.Generator | None
+) -> tuple[FieldEmbedding, FieldEmbedding]:
+    """One embedding for each cell, drawn from N(0, EMBEDDING_STD)."""
+    first, second = (FieldEmbedding(field_sizes, width, generator) for _ in range(2))
+    for embedding in (first, second):
+        nn.init.normal_(embedding.table, std=EMBEDDING_STD, generator=generator)
+    return first, second
+
+
+def check_fits(architecture: Architecture, num_fields: int, where: str) -> None:
+    """Raise ConfigError where an architecture is for another number of fields or names an operator that there is not."""
+    if architecture.num_fields != num_fields:
+        raise ConfigError(
+            f"{where}: the architecture is for {architecture.num_fields} fields, this log has {num_fields}; "
+            "search anew or choose the log it was found on"
+        )
+    unknown = sorted(set(architecture.operators()) - set(OPERATORS))
+    if unknown:
+        raise ConfigError(f"{where}: operators {unknown} are unknown; there are {sorted(OPERATORS)}")
+
+
+class KeptEdge(nn.Module):
+    """One operator, rectified (but skip) and normalised per field: (F, D, B) -> (F, D, B)."""
+
+    def __init__(self, edge: Edge, num_fields: int, width: int, use_batch_norm: bool) -> None:
+        super().__init__()
+        self.source = edge.source
+        self.operator: Operator = OPERATORS[edge.operator](num_fields, width, 1, None)
+        self.norm = nn.BatchNorm1d(num_fields, EPSILON, MOMENTUM) if use_batch_norm else None
+
+    def forward(self, x_fdb: torch.Tensor) -> torch.Tensor:
+        """What the edge adds to its node."""
+        y_fl: torch.Tensor = self.operator(x_fdb).squeeze(0).flatten(1)
+        if self.operator.is_rectified:
+            y_fl = y_fl.relu()
+        if self.norm is not None:
+            # One "row" of F channels and D * B places: the statistics run over rows and embedding.
+            y_fl = self.norm(y_fl.unsqueeze(0)).squeeze(0)
+        return y_fl.view(x_fdb.shape)
+
+
+class KeptCell(nn.Module):
+    """The inner nodes of one cell, each the sum of its kept edges."""
+
+    def __init__(self, cell: Cell, num_fields: int, width: int, use_batch_norm: bool) -> None:
+        super().__init__()
+        self.nodes = nn.ModuleList(
+            nn.ModuleList(KeptEdge(edge, num_fields, width, use_batch_norm) for edge in edges) for edges in cell.nodes
+        )
+
+    def forward(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Inputs (F, D, B) -> inner nodes (F, D, B), in order."""
+        nodes = list(inputs)
+        for edges in self.nodes:
+            assert isinstance(edges, nn.ModuleList)
+            parts = [edge(nodes[edge.source]) for edge in edges if isinstance(edge, KeptEdge)]
+            nodes.append(parts[0] if len(parts) == 1 else torch.stack(parts).sum(0))
+        return nodes[len(inputs) :]
+
+    def count_flops(self) -> int:
+        """Operators, batch norm (2 a number) and the sums, for one row."""
+        total = 0
+        for edges in self.nodes:
+            assert isinstance(edges, nn.ModuleList)
+            kept = [edge for edge in edges if isinstance(edge, KeptEdge)]
+            size = kept[0].operator.num_fields * kept[0].operator.width
+            total += sum(edge.operator.count_flops() + (2 * size if edge.norm is not None else 0) for edge in kept)
+            total += (len(kept) - 1) * size
+        return total
+
+
+class FoundNetwork(Ranker):
+    """ids -> logits through one architecture; of RankerParams it reads embedding_width, dropout (before the output) and
+    use_batch_norm; there are no hidden layers (hidden_widths is for others).
+    """
+
+    def __init__(self, field_sizes: tuple[int, ...], architecture: Architecture, params: RankerParams) -> None:
+        """Raise ConfigError where the architecture does not fit the fields."""
+        super().__init__()
+        num_fields, width = len(field_sizes), params.embedding_width
+        check_fits(architecture, num_fields, "architecture")
+        self.embedding_1, self.embedding_2 = dual_embeddings(field_sizes, width, None)
+        self.interaction = KeptCell(architecture.interaction, num_fields, width, params.use_batch_norm)
+        self.ensemble = KeptCell(architecture.ensemble, num_fields, width, params.use_batch_norm)
+        joined = len(architecture.interaction.nodes) * num_fields
+        self.join_weight = uniform_weights((num_fields, joined), joined, None)
+        self.join_bias = uniform_weights((num_fields, 1), joined, None)
+        self.dropout = nn.Dropout(params.dropout)
+        self.output = nn.Linear(len(architecture.ensemble.nodes) * num_fields * width, 1)
+
+    def forward(self, ids_bf: torch.Tensor) -> torch.Tensor:
+        """Give logits (B,)."""
+        first, second = (
+            embedding(ids_bf).permute(1, 2, 0).contiguous() for embedding in (self.embedding_1, self.embedding_2)
+        )
+        nodes = torch.cat(self.interaction([first]))
+        joined = (torch.matmul(self.join_weight, nodes.flatten(1)) + self.join_bias).view(first.shape)
+        last_hb = self.dropout(torch.cat(self.ensemble([joined, second])).flatten(0, 1))
+        logits_b: torch.Tensor = torch.matmul(self.output.weight, last_hb)[0] + self.output.bias
+        return logits_b
+
+    def count_parameters(self) -> int:
+        """Parameters beside the embeddings (Table 4 of the paper counts so)."""
+        embeddings = {id(table) for table in self.embedding_parameters()}
+        return sum(parameter.numel() for parameter in self.parameters() if id(parameter) not in embeddings)
+
+    def count_flops(self) -> int:
+        """Multiplications and additions for one row beside the look-ups, ReLU left out."""
+        join = 2 * self.join_weight.numel() * self.embedding_1.width + len(self.join_bias) * self.embedding_1.width
+        return self.interaction.count_flops() + join + self.ensemble.count_flops() + 2 * self.output.in_features
