@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 
 from components.errors import CtrError
+from pipeline.runs_cli import runs_app
 
 app = typer.Typer(
     help="From an impression log to a served, calibrated and watched click probability.",
@@ -27,6 +28,7 @@ params_app = typer.Typer(help="The knobs: what is set and where.", no_args_is_he
 bench_app = typer.Typer(help="Benchmarks; each ends with one line of JSON.", no_args_is_help=True)
 app.add_typer(params_app, name="params")
 app.add_typer(bench_app, name="bench")
+app.add_typer(runs_app, name="runs")
 
 
 class Device(StrEnum):
@@ -115,8 +117,9 @@ def promote(
 ) -> None:
     """Make the packed bundle the champion if its verdict says so (exit 4 if it does not)."""
     from pipeline.acts import promote as act
+    from pipeline.acts import with_recorded_end
 
-    raise typer.Exit(act(workspace, dry_run))
+    raise typer.Exit(with_recorded_end(workspace, "promote", lambda: act(workspace, dry_run)))
 
 
 @app.command()
@@ -135,8 +138,9 @@ def warn(
 ) -> None:
     """Tell people what watch found (exit 5 if drift was found and the alarm was sent)."""
     from pipeline.acts import warn as act
+    from pipeline.acts import with_recorded_end
 
-    raise typer.Exit(act(workspace, dry_run))
+    raise typer.Exit(with_recorded_end(workspace, "warn", lambda: act(workspace, dry_run)))
 
 
 @app.command()

@@ -14,7 +14,7 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from components.artifact import read_json
 from components.champion import Champion
-from components.errors import ConfigError, CtrError
+from components.errors import ConfigError, CtrError, IntegrityError
 from components.log import LogRequest, Window
 from components.strict import Strict
 from pipeline.on_dvc import record_end, record_start
@@ -228,6 +228,36 @@ def describe_champion(root: Path) -> dict[str, str | None]:
     if version is None:
         return {"name": registry.name, "version": None, "commit": None, "digest": None}
     return {"name": version.name, "version": version.version, "commit": version.commit, "digest": version.digest}
+
+
+def champion_architecture(root: Path) -> str | None:
+    """The champion's architecture as one line of text, or None before the first promotion."""
+    import tempfile
+
+    from components.autopi.architecture import Architecture
+
+    settings, outside = read_settings(root), read_environment(root)
+    with tempfile.TemporaryDirectory(prefix="ctr-champion-") as folder:
+        champion = _registry(outside, settings.log).fetch_champion(Path(folder))
+        if champion.folder is None:
+            return None
+        where = champion.folder / "architecture.json"
+        return Architecture.from_json(read_json(where), str(where), IntegrityError).to_text()
+
+
+def with_recorded_end(root: Path, act: str, run: Callable[[], int]) -> int:
+    """Run an act and record the exit code that it ends with, also where that is an error of ours."""
+    workspace = Workspace(root.absolute())
+    record_start(workspace, act)
+    code = 1
+    try:
+        code = run()
+    except CtrError as error:
+        code = error.exit_code
+        raise
+    finally:
+        record_end(workspace, act, code)
+    return code
 
 
 def die_with_parent() -> None:

@@ -48,6 +48,13 @@ def bring_log(request: LogRequest, data_folder: Path, scratch: Path, progress: P
     return RawLog(request, partitions, (), scratch)
 
 
+def find_wanted(request: LogRequest, data_folder: Path) -> tuple[str, ...]:
+    """Which files the request needs, without touching one; raises DataError where one is not there (yet)."""
+    if request.source.format == "simulated":
+        return ()
+    return tuple(sources.wanted(request, tuple(_find(request, data_folder))))
+
+
 def _simulated(request: LogRequest, files: Path, progress: Progress) -> RawLog:
     partitions, truth = [], []
     num_rows = 0

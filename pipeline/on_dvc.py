@@ -127,10 +127,17 @@ def record_end(workspace: Workspace, verb: str, exit_code: int) -> None:
     _write_record(workspace, verb, exit_code)
 
 
+def read_end(workspace: Workspace, verb: str) -> int | None:
+    """The exit code that a step or act last ended with; None where it never ran, or was killed before it could say."""
+    path = _record_file(workspace, verb)
+    return json.loads(path.read_text(encoding="utf-8"))["exit_code"] if path.is_file() else None
+
+
 def run_through_dvc(workspace: Workspace, verb: str) -> int:
     """Reproduce one step of `dvc.yaml` and give the exit code of the step itself (0 where nothing had to be done)."""
     if not (workspace.root / "dvc.yaml").is_file():
         raise ConfigError(f"{workspace.root / 'dvc.yaml'}: the file is missing; run from the project's root")
+    _wait_for_the_stage(workspace, verb)  # one that was told to stop may still be writing its checkpoint
     _record_file(workspace, verb).unlink(missing_ok=True)
     command = [sys.executable, "-m", "dvc", "repro", "--single-item", "--no-run-cache", verb]
     environment = os.environ | {"CTR_DIE_WITH_PARENT": "1", "DVC_NO_ANALYTICS": "1", "PATH": _path_with_this_python()}
@@ -165,9 +172,17 @@ def _wait_for_the_stage(workspace: Workspace, verb: str) -> int | None:
         record = json.loads(path.read_text(encoding="utf-8"))
         if record["exit_code"] is not None:
             return int(record["exit_code"])
-        if not Path("/proc", str(record["process"])).exists():
+        if not _is_ours(int(record["process"])):
             return 128 + signal.SIGKILL
         time.sleep(_POLL_SECONDS)
+
+
+def _is_ours(process: int) -> bool:
+    """The process lives and is one of ours, not another that was given the number of one long gone."""
+    try:
+        return b"pipeline" in Path("/proc", str(process), "cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def _record_file(workspace: Workspace, verb: str) -> Path:

@@ -1,0 +1,17 @@
+"""Hourly: hold what was served against what the champion knew; warn people and announce drift where it differs.
+
+See docs/airflow.md, and docs/runbooks for what a warning means.
+"""
+
+from airflow.sdk import CronDataIntervalTimetable, dag
+
+from pipeline.on_airflow import usual, watch_and_warn
+
+
+@dag(schedule=CronDataIntervalTimetable("0 * * * *", "UTC"), doc_md=__doc__, **usual(("hourly",)))
+def monitor() -> None:
+    """Watch what the hour's rows say, and warn."""
+    watch_and_warn()
+
+
+monitor()

@@ -1,0 +1,165 @@
+"""`dvc.yaml` as the tasks of a DAG: edges from the data, shares from `infra/resources.yaml`, the acts around them.
+
+prepare (a worktree of its own) >> wait_for_data >> a task a step >> the last act >> announce >> clean_up. What is done is
+what the workspace and the ledger say (pipeline/runs.py); an asset's event only wakes, a callback only tells people.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from airflow.sdk import Asset, BaseOperator, Param
+
+from pipeline.on_airflow.tasks import DONE, DRIFT_FOUND, HOME, PipelineTask
+from pipeline.on_airflow.telling import TellPeople
+from pipeline.on_airflow.waiting import WaitForData
+from pipeline.plan import Plan, Step, read_plan
+from pipeline.resources import Need, read_resources
+
+BUNDLE = Asset("ctr://bundle", group="ctr")
+DRIFT = Asset("ctr://drift", group="ctr")
+START = datetime(2026, 3, 2, tzinfo=UTC)  # the simulated world's first day; schedules do not catch up
+
+
+def form(strategy: str, window_days: int) -> dict[str, Param]:
+    """The trigger form of a DAG that trains; Airflow refuses what does not fit before a run is made."""
+    moment = r"^\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)?)?$"
+    return {
+        "window_end": Param(
+            None,
+            type=["null", "string"],
+            pattern=moment,
+            title="End of the window",
+            description="ISO 8601, UTC; empty: the end of the data interval",
+        ),
+        "window_days": Param(
+            window_days,
+            type="integer",
+            minimum=1,
+            maximum=400,
+            title="Days in the window",
+            description="how far it reaches back from its end",
+        ),
+        "strategy": Param(
+            strategy,
+            type="string",
+            enum=["darts", "fixed", "random"],
+            title="Search strategy",
+            description="fixed: the champion's architecture, only weights are learnt anew",
+        ),
+        "device": Param("auto", type="string", enum=["auto", "cpu", "cuda"], title="Device"),
+        "dry_run": Param(False, type="boolean", title="Dry run", description="everything but the promotion"),
+    }
+
+
+def usual(tags: tuple[str, ...]) -> dict[str, Any]:
+    """What all our DAGs have in common, for `@dag(**usual(...))`."""
+    return {
+        "start_date": START,
+        "catchup": False,
+        "max_active_runs": 1,
+        "tags": ["ctr", *tags],
+        "on_failure_callback": TellPeople(),
+        "default_args": {"owner": "ctr"},
+    }
+
+
+def train_and_promote(window_days: int) -> None:
+    """Inside a DAG: prepare, wait for the data, every step that `bundle` needs, promote, announce, clean up."""
+    line = _Line(read_plan(HOME / "dvc.yaml").up_to("bundle"), window_days)
+    steps = line.steps(lambda step: ("dvc", step.verb))
+    anew = (("runs", "renew-champion"), *(("dvc", verb) for verb in line.downstream_of("champion")))
+    promote = line.act("promote", ("promote", "{rehearsal}"), on_race=anew, announcement=("announce_bundle", DONE))
+    announce = line.act("announce_bundle", ("champion", "--json"), outlets=[BUNDLE])
+    line.frame(steps, promote, announce)
+
+
+def watch_and_warn() -> None:
+    """Inside a DAG: prepare, every step that `drift` needs (outside DVC: each hour is looked at once), warn, announce, clean up."""
+    line = _Line(read_plan(HOME / "dvc.yaml").up_to("drift"), window_days=None)
+    steps = line.steps(lambda step: ("run", step.verb) if step.reads else ("fetch", *line.only_what_is_read(step)))
+    warn = line.act("warn", ("warn",), announcement=("announce_drift", DRIFT_FOUND))
+    announce = line.act("announce_drift", ("runs", "drifted"), outlets=[DRIFT])
+    line.frame(steps, warn, announce)
+
+
+class _Line:
+    """The tasks of one DAG while they are put together."""
+
+    def __init__(self, plan: Plan, window_days: int | None) -> None:
+        self._plan = plan
+        self._window_days = window_days
+        self._resources = read_resources(HOME)
+
+    def steps(self, command: Callable[[Step], tuple[str, ...]]) -> dict[str, BaseOperator]:
+        """A task a step, with the edges that the artifacts imply."""
+        tasks = {step.verb: self.act(step.verb, command(step)) for step in self._plan.steps}
+        for upstream, downstream in self._plan.edges():
+            tasks[upstream] >> tasks[downstream]
+        return tasks
+
+    def downstream_of(self, artifact: str) -> tuple[str, ...]:
+        """The verbs, in order, of the steps that rest on an artifact, directly or not."""
+        touched = {artifact}
+        verbs = []
+        for step in self._plan.steps:
+            if touched & set(step.reads):
+                touched |= set(step.makes)
+                verbs.append(step.verb)
+        return tuple(verbs)
+
+    def only_what_is_read(self, step: Step) -> tuple[str, ...]:
+        """Those of a step's artifacts that another step of this plan reads, as options of `fetch`."""
+        read = {name for other in self._plan.steps for name in other.reads}
+        return tuple(word for name in step.makes if name in read for word in ("--only", name))
+
+    def act(self, task_id: str, arguments: tuple[str, ...], **keywords: Any) -> BaseOperator:
+        """A task that runs in the run's worktree."""
+        return self._task(task_id, arguments, is_in_run=True, **keywords)
+
+    def frame(self, steps: Mapping[str, BaseOperator], last: BaseOperator, announce: BaseOperator) -> None:
+        """prepare >> wait_for_data >> steps >> last >> announce >> clean_up, which runs whatever happened."""
+        window = ("--start", "{start}", "--end", "{end}")
+        why = ("--reason", "{reason}", "--strategy={strategy}")
+        prepare = self._task("prepare", ("runs", "open", "{folder}", *window, *why), is_in_run=False)
+        clean_up = self._task(
+            "clean_up", ("runs", "close", "{folder}", "--reason", "{reason}", "{rehearsal}"), is_in_run=False
+        )
+        arrived = WaitForData(
+            task_id="wait_for_data",
+            window_days=self._window_days,
+            waiting=self._resources.waiting,
+            rules=self._resources.runs,
+            on_failure_callback=TellPeople(),
+        )
+        first = [task for task in steps.values() if not task.upstream_list]
+        final = [task for task in steps.values() if not task.downstream_list]
+        prepare.as_setup() >> arrived >> first
+        final >> last >> announce >> clean_up.as_teardown(setups=prepare)
+
+    def _task(self, task_id: str, arguments: tuple[str, ...], is_in_run: bool, **keywords: Any) -> BaseOperator:
+        need = self._resources.of(task_id)
+        return PipelineTask(
+            task_id=task_id,
+            arguments=arguments,
+            is_in_run=is_in_run,
+            window_days=self._window_days,
+            rules=self._resources.runs,
+            on_failure_callback=TellPeople(),
+            **tried_again(need),
+            **keywords,
+        )
+
+
+def tried_again(need: Need) -> dict[str, Any]:
+    """Pool, time limit and retries in Airflow's words."""
+    return {
+        "pool": need.pool,
+        "execution_timeout": need.timeout,
+        "retries": need.retries,
+        "retry_delay": timedelta(seconds=need.first_wait_seconds),
+        "retry_exponential_backoff": 2.0,
+        "max_retry_delay": timedelta(seconds=need.max_wait_seconds),
+    }

@@ -1,0 +1,176 @@
+"""The acts around a scheduled run: open and close its worktree, look for its data, note drift, tell people that it failed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from components.errors import ConfigError, DataError, OutsideError
+from pipeline.acts import champion_architecture, fetch, read_environment
+from pipeline.on_dvc import read_end
+from pipeline.params import read_settings
+from pipeline.resources import read_resources
+from pipeline.run import Workspace
+from pipeline.runs import (
+    Done,
+    Ledger,
+    Order,
+    claim_message,
+    close_old_worktrees,
+    close_worktree,
+    flow_of,
+    give_message_back,
+    open_worktree,
+    read_order,
+)
+
+EXIT_NOT_YET = OutsideError.exit_code
+EXIT_NOTHING_TO_DO = 99
+_WOKEN = "asset_triggered"
+_FIXED = "fixed"
+_ENDS = {"promote": frozenset({0, 4}), "warn": frozenset({0, 5})}
+
+
+def open_run(home: Path, folder: Path, start: datetime, end: datetime, reason: str, strategy: str) -> int:
+    """Make the run's worktree; 99 where the ledger says that nothing is due. A drift-woken run takes its window from the ledger."""
+    flow = flow_of(folder)
+    ledger = _ledger(home)
+    if reason == _WOKEN:
+        due = ledger.due_drift(flow, timedelta(hours=read_resources(home).runs.rest_hours))
+        if due is None and not (folder / ".ctr" / "order.json").is_file():
+            print("Nothing to do: every window with drift has been answered by a later training.", file=sys.stderr)
+            return EXIT_NOTHING_TO_DO
+        if due is not None:
+            start, end = due - (end - start), due
+    if reason == "scheduled":
+        earlier = [done.run for done in ledger.done(flow) if _same(done, start, end) and done.run != folder.name]
+        if earlier:
+            print(f"Nothing to do: {earlier[0]} has worked through {start} to {end}.", file=sys.stderr)
+            return EXIT_NOTHING_TO_DO
+    give_message_back(home, folder.name)
+    architecture = None
+    if strategy == _FIXED:
+        architecture = champion_architecture(home)
+        if architecture is None:
+            raise ConfigError(
+                f"{flow}: strategy 'fixed' needs a champion's architecture; run `search` and promote first"
+            )
+    order = Order(start, end, reason, strategy, architecture)
+    if (folder / ".ctr" / "order.json").is_file():
+        order = read_order(folder)
+    open_worktree(home, folder, order)
+    print(f"Opened {folder}: {order.start} to {order.end} ({reason}).", file=sys.stderr)
+    return 0
+
+
+def look_for_data(root: Path) -> int:
+    """0 where every partition of the window is there, 75 where one is missing, which the message names."""
+    from pipeline.fetching import find_wanted
+
+    settings = read_settings(root)
+    outside = read_environment(_home_of(root))
+    try:
+        names = find_wanted(settings.request(), outside.data)
+    except DataError as error:
+        print(f"Not there yet: {error}", file=sys.stderr)
+        return EXIT_NOT_YET
+    print(f"All {len(names)} parts of the window are there." if names else "Nothing to wait for.", file=sys.stderr)
+    return 0
+
+
+def note_drift(root: Path) -> None:
+    """Write the window of this run into the ledger as one with drift."""
+    _ledger(_home_of(root)).record_drift(read_order(root).end, root.absolute().name)
+
+
+def renew_champion(root: Path) -> None:
+    """Pin today's champion instead of the one that a race was lost to, as DVC's record too."""
+    fetch(root, ["champion"])
+    command = [sys.executable, "-m", "dvc", "commit", "--quiet", "--force", "fetch"]
+    if subprocess.run(command, cwd=root, check=False).returncode != 0:
+        raise OutsideError(f"{root}: `dvc commit --force fetch` failed, see above")
+
+
+def close_run(home: Path, folder: Path, reason: str, is_rehearsal: bool) -> None:
+    """Note a run that came to its end in the ledger and remove its worktree; leave a failed one for people, for a time."""
+    from components.packing import verify_bundle
+
+    for old in close_old_worktrees(home, folder.parent, flow_of(folder), read_resources(home).runs.keep_failed_days):
+        print(f"Removed {old}: its run failed long ago.", file=sys.stderr)
+    if not folder.is_dir():
+        print(f"{folder} is gone: nothing to clean up.", file=sys.stderr)
+        return
+    workspace = Workspace(folder)
+    act = next((act for act, ends in _ENDS.items() if read_end(workspace, act) in ends), None)
+    if act is None:
+        print(f"The run did not come to its end: {folder} stays for {_days(home)} days.", file=sys.stderr)
+        return
+    order = read_order(folder)
+    bundle = workspace.folder("bundle")
+    digest = verify_bundle(bundle) if act == "promote" else None
+    if not is_rehearsal:
+        span = order.start.isoformat(), order.end.isoformat()
+        _ledger(home).record_done(Done(folder.name, flow_of(folder), reason, *span, digest))
+    close_worktree(home, folder)
+    print(f"Done and removed: {folder}{f' (bundle {digest})' if digest else ''}.", file=sys.stderr)
+
+
+def tell(home: Path, run: str, dag: str, task: str, reason: str, link: str) -> None:
+    """Send the one message that a failed run may send; nothing where it was sent."""
+    from pipeline.notify import Alert, WarnParams, send
+
+    if not claim_message(home, run):
+        print(f"People were told of {run} already.", file=sys.stderr)
+        return
+    try:
+        settings, outside = read_settings(home), read_environment(home)
+        params = settings.section("warn", WarnParams)
+        name, check, severity = _kind(reason)
+        model = f"ctr-ranker-{settings.log}"
+        labels = {
+            "alertname": name,
+            "severity": severity,
+            "service": params.service,
+            "env": outside.environment,
+            "model": model,
+            "check": check,
+            "slice": dag,
+            "team": params.team,
+        }
+        annotations = {
+            "summary": f"{dag}: {task} failed for good in {run}",
+            "description": f"{reason}\n{link}".strip(),
+            "runbook_url": f"{params.runbook_url.rstrip('/')}/{name}.md",
+            "dashboard_url": params.dashboard_url,
+        }
+        send((Alert(f"ctr/{outside.environment}/{model}/{check}/{dag}", labels, annotations),), outside.webhook, params)
+    except BaseException:
+        give_message_back(home, run)
+        raise
+
+
+def _kind(reason: str) -> tuple[str, str, str]:
+    """Alert name, check and severity: late data and bugs can wait for the morning, a broken contract cannot."""
+    if reason.startswith("data late"):
+        return "CtrDataLate", "data_late", "ticket"
+    return "CtrRunFailed", "run_failed", "page" if reason.startswith("exit 3") else "ticket"
+
+
+def _same(done: Done, start: datetime, end: datetime) -> bool:
+    return (datetime.fromisoformat(done.start), datetime.fromisoformat(done.end)) == (start, end)
+
+
+def _days(home: Path) -> str:
+    return f"{read_resources(home).runs.keep_failed_days:g}"
+
+
+def _ledger(home: Path) -> Ledger:
+    return Ledger(Path(os.environ.get("CTR_LEDGER", home / ".ctr" / "ledger")))
+
+
+def _home_of(root: Path) -> Path:
+    pointer = root / ".home"
+    return Path(pointer.read_text(encoding="utf-8")) if pointer.is_file() else root.absolute()
