@@ -88,7 +88,9 @@ class World:
 
     def request(self) -> LogRequest:
         """A request of everything."""
-        source = SourceParams("table", ("rows.csv",), {})
+        source = SourceParams(
+            "table", ("rows.csv",), {"separator": ",", "ignored_columns": None, "partition_pattern": None}
+        )
         return LogRequest("tests", source, self.schema, Window(None, None, None))
 
     def served_log(self, folder: Path, rows: pl.DataFrame, clicks: np.ndarray[Any, Any] | None) -> ServedLog:
