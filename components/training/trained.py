@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 
 from components.artifact import read_json, write_json
 from components.autopi.architecture import Architecture
+from components.autopi.network import FoundNetwork
 from components.errors import ConfigError, IntegrityError
 from components.rankers import RANKERS, Ranker, RankerParams
 from components.strict import Strict, parse
@@ -32,8 +33,6 @@ def build_ranker(
 ) -> Ranker:
     """Build a ranker with weights drawn from torch's default generator; raises ConfigError for a name nobody knows."""
     if name == AUTOPI:
-        from components.autopi.network import FoundNetwork
-
         if architecture is None:
             raise ConfigError("params.yaml [train] ranker 'autopi' needs an architecture; run the search stage first")
         return FoundNetwork(field_sizes, architecture, params)
