@@ -1,6 +1,6 @@
 """How one field's values become ids: 0 a missing value, 1 one that train did not have (often enough), from 2 on what is known.
 
-Each kind of code knows two ways to the same id, one for many rows (a polars expression) and one for a single value (plain
+Each kind of code knows two ways to the same id, one for many rows (a polars expression or numpy) and one for a single value (plain
 Python, which is faster for the few rows of a request); a test holds them equal.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import bisect
 import functools
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -22,7 +23,10 @@ NUM_SPECIAL = 2
 
 _MICROSECONDS_AN_HOUR = 3_600_000_000
 _MICROSECONDS_A_DAY = 24 * _MICROSECONDS_AN_HOUR
+_NUM_WHOLE = 65_536
 _WEEKDAY_OF_1970 = 3  # Thursday, Monday being 0
+
+Ids = np.ndarray[Any, np.dtype[np.int32]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +49,7 @@ class Vocabulary:
         known = column.cast(self._kind, strict=False).to_physical().cast(pl.Int32) + NUM_SPECIAL
         return pl.when(column.is_null()).then(MISSING).otherwise(known.fill_null(UNSEEN)).cast(pl.Int32)
 
-    def hashed_ids(self, values: pl.Series) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
+    def hashed_ids(self, values: pl.Series) -> Ids:
         """Ids of values that are not in the vocabulary."""
         first = NUM_SPECIAL + len(self.values)
         return (first + (hash_strings(values) % np.uint64(self.num_hash_buckets)).astype(np.int64)).astype(np.int32)
@@ -95,20 +99,29 @@ class Buckets:
         """Ids of this field."""
         return NUM_SPECIAL + len(self.edges) + 1
 
-    @property
-    def expression(self) -> pl.Expr:
-        """Ids of many rows."""
-        column = pl.col(self.column)
-        edges = pl.lit(pl.Series(self.edges, dtype=pl.Float64))
-        bucket = edges.search_sorted(column, side="right").cast(pl.Int32) + NUM_SPECIAL
-        is_missing = column.is_null() | column.is_nan()
-        return pl.when(is_missing).then(MISSING).otherwise(bucket).cast(pl.Int32)
+    def ids_of(self, values: pl.Series) -> Ids:
+        """Ids of many rows. Most counts are small whole numbers: those are looked up in a table, the others searched."""
+        numbers = values.to_numpy()  # a null becomes nan
+        small = np.clip(np.nan_to_num(numbers, nan=-1.0), -1, _NUM_WHOLE - 1).astype(np.int32)
+        ids: Ids = self._of_whole[small]
+        is_other = np.flatnonzero(small != numbers)
+        others = numbers[is_other]
+        found = np.searchsorted(self.edges, others, side="right").astype(np.int32) + NUM_SPECIAL
+        ids[is_other] = np.where(np.isnan(others), MISSING, found)
+        return ids
 
     def id_of(self, value: float | None) -> int:
         """The id of one value."""
         if value is None or value != value:
             return MISSING
         return NUM_SPECIAL + bisect.bisect_right(self.edges, value)
+
+    @functools.cached_property
+    def _of_whole(self) -> Ids:
+        """Ids of 0, 1, 2, ... and, last, where index -1 finds it, of -1."""
+        whole = np.append(np.arange(_NUM_WHOLE), -1)
+        ids: Ids = np.searchsorted(self.edges, whole, side="right").astype(np.int32) + NUM_SPECIAL
+        return ids
 
     def words(self) -> list[str]:
         """What each id from 2 on stands for."""

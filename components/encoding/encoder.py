@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from components.artifact import read_json, read_table, write_json, write_table
-from components.encoding.codes import UNSEEN, Buckets, Calendar, Code, Vocabulary
+from components.encoding.codes import UNSEEN, Buckets, Calendar, Code, Ids, Vocabulary
 from components.errors import IntegrityError
 from components.log import LogSchema
 from components.strict import Strict, parse
@@ -19,8 +19,6 @@ from components.strict import Strict, parse
 # Up to so many rows are looked up one by one: the engine's start costs more than the rows (a choice of speed alone).
 FEW_ROWS = 64
 _BLOCK_ROWS = 4_096
-
-Ids = np.ndarray[Any, np.dtype[np.int32]]
 
 
 @dataclass(frozen=True)
@@ -63,11 +61,18 @@ class Encoder:
 
     def encode_columns(self, rows: pl.DataFrame) -> list[Ids]:
         """The ids of each field. F times (R,) int32."""
-        table = rows.select(code.expression.alias(str(place)) for place, code in enumerate(self.codes))
-        columns = [table.get_column(str(place)).to_numpy() for place in range(len(self.codes))]
+        by_engine = {place: code for place, code in enumerate(self.codes) if not isinstance(code, Buckets)}
+        table = rows.select(code.expression.alias(str(place)) for place, code in by_engine.items())
+        columns = []
         for place, code in enumerate(self.codes):
+            values = rows.get_column(code.column)
+            if isinstance(code, Buckets):
+                columns.append(code.ids_of(values))
+                continue
+            ids = table.get_column(str(place)).to_numpy()
             if isinstance(code, Vocabulary) and code.num_hash_buckets:
-                columns[place] = _with_hashes(columns[place], rows.get_column(code.column), code)
+                ids = _with_hashes(ids, values, code)
+            columns.append(ids)
         return columns
 
     def save(self, folder: Path) -> None:
