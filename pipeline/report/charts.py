@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from html import escape
 from typing import Literal
 
@@ -55,13 +54,17 @@ class Series:
 
 @dataclass(frozen=True)
 class Axes:
-    """What the two axes say, and which range they must show at least (None: what the points need)."""
+    """What the two axes say, and which range they must show at least (None: what the points need).
+
+    has_whole_x  the x axis counts something, so only whole numbers stand at it
+    """
 
     x_label: str
     y_label: str
     x_range: tuple[float, float] | None
     y_range: tuple[float, float] | None
     is_log: bool
+    has_whole_x: bool
     height: int
 
 
@@ -111,14 +114,13 @@ def nothing_under(_x: Scale, _y: Scale) -> str:
     return ""
 
 
-def vertical_rule(x: float, text: str, x_scale: Scale, y_scale: Scale) -> str:
-    """A dashed vertical line with a word beside its top."""
+def vertical_rule(x: float, words: str, is_note_on_top: bool, x_scale: Scale, y_scale: Scale) -> str:
+    """A dashed vertical line with a word beside its top or its foot."""
     at = x_scale(x)
     anchor = "end" if at > WIDTH * 0.7 else "start"
     shift = -6 if anchor == "end" else 6
-    return f'<line class="rule" x1="{at:.1f}" x2="{at:.1f}" y1="{y_scale.start:.1f}" y2="{y_scale.end:.1f}"/>' + _text(
-        "note", at + shift, y_scale.end + 11, anchor, text
-    )
+    note = text("note", at + shift, y_scale.end + 11 if is_note_on_top else y_scale.start - 8, anchor, words)
+    return f'<line class="rule" x1="{at:.1f}" x2="{at:.1f}" y1="{y_scale.start:.1f}" y2="{y_scale.end:.1f}"/>{note}'
 
 
 def band(lower: Points, upper: Points, role: str, x_scale: Scale, y_scale: Scale) -> str:
@@ -148,7 +150,7 @@ def svg(title: str, width: float, height: float, body: str) -> str:
     )
 
 
-def _text(role: str, x: float, y: float, anchor: str, words: str) -> str:
+def text(role: str, x: float, y: float, anchor: str, words: str) -> str:
     return f'<text class="{role}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'
 
 
@@ -162,18 +164,20 @@ def _grid(axes: Axes, x_scale: Scale, y_scale: Scale) -> str:
     for tick in y_scale.ticks(5):
         at = y_scale(tick)
         parts.append(f'<line class="grid" x1="{x_scale.start}" x2="{x_scale.end}" y1="{at:.1f}" y2="{at:.1f}"/>')
-        parts.append(_text("tick", x_scale.start - 8, at + 3.5, "end", number(tick)))
+        parts.append(text("tick", x_scale.start - 8, at + 3.5, "end", number(tick)))
     bottom = y_scale.start
     for tick in x_scale.ticks(8):
+        if axes.has_whole_x and tick != round(tick):
+            continue
         at = x_scale(tick)
         parts.append(f'<line class="tickmark" x1="{at:.1f}" x2="{at:.1f}" y1="{bottom}" y2="{bottom + 4}"/>')
-        parts.append(_text("tick", at, bottom + 17, "middle", number(tick)))
+        parts.append(text("tick", at, bottom + 17, "middle", number(tick)))
     parts.append(f'<line class="axis" x1="{x_scale.start}" x2="{x_scale.end}" y1="{bottom}" y2="{bottom}"/>')
     middle = (x_scale.start + x_scale.end) / 2
-    parts.append(_text("label", middle, axes.height - 8, "middle", axes.x_label))
+    parts.append(text("label", middle, axes.height - 8, "middle", axes.x_label))
     centre = (y_scale.start + y_scale.end) / 2
     parts.append(
-        f'<g transform="translate(14 {centre:.1f}) rotate(-90)">{_text("label", 0, 0, "middle", axes.y_label)}</g>'
+        f'<g transform="translate(14 {centre:.1f}) rotate(-90)">{text("label", 0, 0, "middle", axes.y_label)}</g>'
     )
     return "".join(parts)
 
@@ -192,101 +196,3 @@ def _draw_series(one: Series, x_scale: Scale, y_scale: Scale) -> str:
             for px, py, x, y in places
         ]
     return "".join(drawn)
-
-
-@dataclass(frozen=True)
-class Stretch:
-    """One coloured part of a time line: where it begins and ends, its name and what stands below it."""
-
-    name: str
-    role: str
-    start: float
-    end: float
-    words: str
-
-
-def time_line(title: str, stretches: Sequence[Stretch], is_time: bool) -> str:
-    """Stretches of a log one after the other; gaps between them stay hatched. In microseconds, or row numbers."""
-    low, high = min(part.start for part in stretches), max(part.end for part in stretches)
-    scale = Scale(low, high, 8, WIDTH - 8, False)
-    top, tall = 26, 30
-    parts = [
-        '<defs><pattern id="hatch" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">'
-        '<line class="hatchline" x1="0" x2="0" y1="0" y2="6"/></pattern></defs>',
-        f'<rect x="8" y="{top}" width="{WIDTH - 16}" height="{tall}" fill="url(#hatch)"/>',
-    ]
-    for part in stretches:
-        left, right = scale(part.start), scale(part.end)
-        wide = max(right - left, 1.5)
-        parts.append(
-            f'<rect class="stretch {part.role}" x="{left:.1f}" y="{top}" width="{wide:.1f}" height="{tall}" rx="2">'
-            f"<title>{escape(part.name)}: {escape(part.words)}</title></rect>"
-        )
-        if wide > 7 * len(part.name):
-            middle = left + wide / 2
-            parts.append(_text("instretch", middle, top + tall / 2 + 4, "middle", part.name))
-    for place, text in (
-        _time_ticks(low, high) if is_time else [(tick, number(tick)) for tick in round_ticks(low, high, 6)]
-    ):
-        at = scale(place)
-        anchor = "start" if at < 40 else "end" if at > WIDTH - 40 else "middle"
-        parts.append(
-            f'<line class="tickmark" x1="{at:.1f}" x2="{at:.1f}" y1="{top + tall + 2}" y2="{top + tall + 7}"/>'
-        )
-        parts.append(_text("tick", at, top + tall + 20, anchor, text))
-    return svg(title, WIDTH, top + tall + 26, "".join(parts))
-
-
-def _time_ticks(low: float, high: float) -> list[tuple[float, str]]:
-    """Days (or hours, or months) that begin inside the stretch, at most about eight."""
-    first, last = (datetime.fromtimestamp(value / 1e6, UTC) for value in (low, high))
-    span = last - first
-    for step in (1, 2, 3, 6, 12):
-        if span <= timedelta(hours=step * 9):
-            moment = first.replace(minute=0, second=0, microsecond=0)
-            return _moments(moment, last, first, timedelta(hours=step), "%d %b %H:%M")
-    days = next((step for step in (1, 2, 4, 7, 14, 28) if span <= timedelta(days=step * 8)), max(span.days // 7, 1))
-    return _moments(
-        first.replace(hour=0, minute=0, second=0, microsecond=0), last, first, timedelta(days=days), "%d %b %Y"
-    )
-
-
-def _moments(
-    moment: datetime, last: datetime, first: datetime, step: timedelta, pattern: str
-) -> list[tuple[float, str]]:
-    ticks = []
-    while moment <= last:
-        if moment >= first:
-            ticks.append((moment.timestamp() * 1e6, moment.strftime(pattern)))
-        moment += step
-    return ticks
-
-
-@dataclass(frozen=True)
-class Whisker:
-    """A measured value with its interval; bounds are None where none was computed."""
-
-    role: str
-    value: float | None
-    low: float | None
-    high: float | None
-
-
-def whiskers(title: str, values: Sequence[Whisker], low: float, high: float, rules: Sequence[float]) -> str:
-    """A small row of dots with intervals for a table cell, on the axis low..high that all its rows share."""
-    width, row = 190.0, 13.0
-    scale = Scale(low, high, 6, width - 6, False)
-    tall = row * max(len(values), 1) + 4
-    parts = [f'<line class="rule" x1="{scale(at):.1f}" x2="{scale(at):.1f}" y1="0" y2="{tall}"/>' for at in rules]
-    for place, one in enumerate(values):
-        if one.value is None:
-            continue
-        y = 2 + row * (place + 0.5)
-        if one.low is not None and one.high is not None:
-            left, right = scale(max(one.low, low)), scale(min(one.high, high))
-            parts.append(f'<line class="whisker {one.role}" x1="{left:.1f}" x2="{right:.1f}" y1="{y}" y2="{y}"/>')
-        at = scale(min(max(one.value, low), high))
-        parts.append(
-            f'<circle class="dot {one.role}" cx="{at:.1f}" cy="{y}" r="3.4"><title>{one.value:.5g}</title></circle>'
-        )
-    return svg(title, width, tall, "".join(parts)).replace('class="chart"', 'class="chart cell"')
