@@ -42,11 +42,11 @@ class Vocabulary:
         """Ids of this field."""
         return NUM_SPECIAL + len(self.values) + self.num_hash_buckets
 
-    @property
+    @functools.cached_property
     def expression(self) -> pl.Expr:
-        """Ids of many rows, still 1 where a hash is to come."""
+        """Ids of many rows, still 1 where a hash is to come; built once, since the engine reads all values each time."""
         column = pl.col(self.column)
-        known = column.cast(self._kind, strict=False).to_physical().cast(pl.Int32) + NUM_SPECIAL
+        known = column.cast(pl.Enum(self.values), strict=False).to_physical().cast(pl.Int32) + NUM_SPECIAL
         return pl.when(column.is_null()).then(MISSING).otherwise(known.fill_null(UNSEEN)).cast(pl.Int32)
 
     def hashed_ids(self, values: pl.Series) -> Ids:
@@ -77,10 +77,6 @@ class Vocabulary:
         )
 
     __hash__ = None  # type: ignore[assignment]  # it holds a series
-
-    @functools.cached_property
-    def _kind(self) -> pl.Enum:
-        return pl.Enum(self.values)
 
     @functools.cached_property
     def _ids(self) -> dict[str, int]:

@@ -17,7 +17,7 @@ from components.log import LogSchema
 from components.strict import Strict, parse
 
 # Up to so many rows are looked up one by one: the engine's start costs more than the rows (a choice of speed alone).
-FEW_ROWS = 64
+FEW_ROWS = 128
 _BLOCK_ROWS = 4_096
 
 
