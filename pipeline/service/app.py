@@ -129,7 +129,8 @@ class Service:
             return JSONResponse(answer)
         except (_Refusal, DataError) as error:
             status, reason = error.status if isinstance(error, _Refusal) else 422, str(error)
-            return JSONResponse({"error": reason, "bundle": self._bundle.digest}, status)
+            headers = {"Connection": "close"} if isinstance(error, _Refusal) else None  # its body may not be at its end
+            return JSONResponse({"error": reason, "bundle": self._bundle.digest}, status, headers)
         finally:
             seconds = time.perf_counter() - start
             self.gauges.requests.labels(str(status)).inc()
