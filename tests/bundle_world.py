@@ -175,7 +175,7 @@ def make_world(folder: Path) -> World:
     )
     params = TrainParams(
         ranker="linear",
-        ranker_params=RankerParams(4, (), 0.0, False),
+        ranker_params={"linear": RankerParams(4, (), 0.0, False)},
         embedding_l2={"linear": 1e-4},
         max_epochs=4,
         batch_rows=200,
