@@ -141,7 +141,7 @@ class _Wait(tenacity.wait.wait_base):
         error = None if outcome is None else outcome.exception()
         asked = error.wait_seconds if isinstance(error, _TryAgain) else 0.0
         doubled = self._params.first_wait_seconds * 2 ** (retry_state.attempt_number - 1)
-        return min(max(asked, doubled), self._params.max_wait_seconds)
+        return float(min(max(asked, doubled), self._params.max_wait_seconds))
 
 
 def _post(client: httpx.Client, url: str, message: dict[str, object]) -> None:
