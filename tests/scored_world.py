@@ -65,8 +65,8 @@ CALIBRATE = CalibrateParams(
     batch_rows=1_000,
 )
 ARCHITECTURE = Architecture.from_text(
-    "5 fields | interaction self_attention(0) fm(0)+convolution_1d(1) senet(0)+single_layer_perceptron(2) skip(0)+fm(3) "
-    "| ensemble skip(0)+fm(1) single_layer_perceptron(0)+senet(1) convolution_1d(2)+skip(3) self_attention(0)+skip(4)",
+    "5 fields | interaction self_attention(0) fm(0)+convolution_1d(1) "
+    "| ensemble senet(0)+single_layer_perceptron(1) skip(1)+fm(2)",
     "tests",
 )
 

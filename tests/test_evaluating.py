@@ -145,8 +145,12 @@ def test_rows_up_to_the_champions_last_training_row_are_left_out(
 ) -> None:
     times = line.test_rows()["_time"]
     last = int(times[1_000])
-    comparison = evaluate(line, scorer, champion_of(scorer, last), workbench).comparison
+    shortened = evaluate(line, scorer, champion_of(scorer, last), workbench)
+    comparison = shortened.comparison
     assert comparison is not None
+    # The challenger's own figures stay those of all test rows, with or without a champion.
+    assert shortened.challenger == evaluate(line, scorer, Champion.none(), workbench).challenger
+    assert shortened.challenger == evaluate(line, scorer, champion_of(scorer, None), workbench).challenger
     assert comparison.num_left_out == int((times <= last).sum())
     assert comparison.challenger.num_rows == int((times > last).sum())
     facts = evaluate(line, scorer, champion_of(scorer, int(times[-1])), workbench).facts

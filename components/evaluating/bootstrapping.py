@@ -100,7 +100,8 @@ class _Ranking:
 
     def auc(self, counts_c: Array) -> float:
         """The AUC where each row counts as often as its cluster; both classes must be left."""
-        won = np.concatenate([[0], np.cumsum(counts_c[self._clusters_of_others])])
+        won = np.zeros(len(self._clusters_of_others) + 1, dtype=np.int64)
+        np.cumsum(counts_c[self._clusters_of_others], out=won[1:])
         weights = counts_c[self._clusters_of_clicks]
         twice_won = int(weights @ (won[self._below] + won[self._up_to_ties]))
         return twice_won / (2 * int(weights.sum()) * int(won[-1]))

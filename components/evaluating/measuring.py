@@ -68,8 +68,11 @@ def evaluate_scorers(
         )
     clusters = cluster_numbers(scored.rows, schema, params.cluster_by)
     workbench.progress(0.8, 1.0, f"{params.num_bootstraps} resamples")
-    challenger = measure(scored.clicks, {"challenger": scored.scores}, clusters, params).figures["challenger"]
     comparison, no_comparison = _compare(scored, champion, clusters, breaks, params)
+    if comparison is not None and comparison.num_left_out == 0:
+        challenger = comparison.challenger
+    else:
+        challenger = measure(scored.clicks, {"challenger": scored.scores}, clusters, params).figures["challenger"]
     workbench.progress(0.95, 1.0, "slices, parity, oracle")
     span = splits.span("test")
     facts = EvaluationFacts(
