@@ -35,9 +35,10 @@ LINE = (
     "| ensemble skip(0)+single_layer_perceptron(1) fm(0)+skip(2)"
 )
 
+SHAPE = RankerParams(embedding_width=4, hidden_widths=(16,), dropout=0.1, use_batch_norm=True)
 PARAMS = TrainParams(
     ranker="mlp",
-    ranker_params=RankerParams(embedding_width=4, hidden_widths=(16,), dropout=0.1, use_batch_norm=True),
+    ranker_params=dict.fromkeys(("mlp", "linear", "autopi"), SHAPE),
     embedding_l2={"mlp": 1e-4, "linear": 0.0, "autopi": 1e-4},
     max_epochs=4,
     batch_rows=128,
@@ -142,12 +143,10 @@ def test_a_trained_ranker_is_saved_and_loaded_equal(trained: TrainedRanker, enco
 def test_a_found_networks_artifact_is_saved_and_loaded_equal(found: FoundArchitecture, tmp_path: Path) -> None:
     import safetensors.torch
 
-    ranker = build_ranker("autopi", (5, 6), PARAMS.ranker_params, found.architecture)
+    ranker = build_ranker("autopi", (5, 6), SHAPE, found.architecture)
     weights = safetensors.torch.save({name: tensor.contiguous() for name, tensor in ranker.state_dict().items()})
     record = EpochRecord(0, 0.001, 0.5, 0.7, 0.4)
-    saved = TrainedRanker(
-        "autopi", (5, 6), PARAMS.ranker_params, found.architecture, 0.5, 10, 0, None, (record,), weights
-    )
+    saved = TrainedRanker("autopi", (5, 6), SHAPE, found.architecture, 0.5, 10, 0, None, (record,), weights)
     saved.save(tmp_path)
     assert TrainedRanker.load(tmp_path) == saved
     assert TrainedRanker.load(tmp_path).build().training is False
@@ -299,7 +298,7 @@ def test_the_penalty_is_half_l2_times_the_squared_norm_of_the_embeddings(
     )
     trained = train_ranker(encoded, found, params, fresh(workbench))
     torch.manual_seed(params.seed)
-    ranker = build_ranker("linear", encoded.field_sizes, params.ranker_params, None)
+    ranker = build_ranker("linear", encoded.field_sizes, SHAPE, None)
     (table,) = ranker.embedding_parameters()
     split = encoded.split("train")
     ids, clicks = torch.from_numpy(np.array(split.ids)), torch.from_numpy(np.array(split.clicks)).float()
@@ -407,6 +406,8 @@ def test_the_training_ends_after_its_last_epoch_however_well_it_goes() -> None:
         ({"batch_rows": 1}, "batch_rows"),
         ({"patience_epochs": 0}, "patience_epochs"),
         ({"embedding_l2": {"linear": 0.1}}, "embedding_l2 for 'mlp'"),
+        ({"ranker_params": {"linear": SHAPE}}, "embedding_l2 for 'mlp'"),
+        ({"ranker_params": {"mlp": dataclasses.replace(SHAPE, dropout=1.0)}}, "dropout"),
         ({"learning_rate": 1e30}, "diverged"),
     ],
 )
@@ -414,8 +415,6 @@ def test_params_that_make_no_sense_are_refused_by_name(
     encoded: Encoded, found: FoundArchitecture, workbench: Workbench, changes: dict[str, object], word: str
 ) -> None:
     params = with_params(**changes)
-    if params.ranker == "deep":
-        params = dataclasses.replace(params, embedding_l2={"deep": 0.0})
     with pytest.raises(ConfigError, match=word):
         train_ranker(encoded, found, params, fresh(workbench))
 

@@ -29,6 +29,7 @@ from components.rankers import Ranker
 from components.strict import parse
 from components.training.course import Course, EpochRecord
 from components.training.params import TrainParams
+from components.training.promises import check_params
 from components.training.trained import AUTOPI, TrainedRanker, build_ranker
 from components.workbench import Workbench
 
@@ -44,20 +45,21 @@ def train_ranker(
 
     Raises ConfigError for params that make no sense or a training that diverges, Stopped after a checkpoint when asked.
     """
-    _check(params)
+    check_params(params)
     found = architecture.architecture if params.ranker == AUTOPI else None
     device = pick_device(workbench.device)
+    shape = params.ranker_params[params.ranker]
     devices = [torch.cuda.current_device()] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(params.seed)
-        ranker = build_ranker(params.ranker, encoded.field_sizes, params.ranker_params, found).to(device)
+        ranker = build_ranker(params.ranker, encoded.field_sizes, shape, found).to(device)
         fitting = _Fitting(encoded, found, ranker, params, workbench, device)
         fitting.resume()
         fitting.run()
     return TrainedRanker(
         name=params.ranker,
         field_sizes=tuple(encoded.field_sizes),
-        ranker_params=params.ranker_params,
+        ranker_params=shape,
         architecture=found,
         negative_keep_rate=params.negative_keep_rate,
         num_train_rows=fitting.train.num_rows,
@@ -259,26 +261,6 @@ def _optimizer(ranker: Ranker, params: TrainParams) -> torch.optim.Adam:
         {"params": others, "weight_decay": 0.0},
     ]
     return torch.optim.Adam(groups, lr=params.learning_rate, fused=True)
-
-
-def _check(params: TrainParams) -> None:
-    promises = {
-        "0 < negative_keep_rate <= 1": 0 < params.negative_keep_rate <= 1,
-        "0 < learning_rate_factor < 1": 0 < params.learning_rate_factor < 1,
-        "learning_rate > 0": params.learning_rate > 0,
-        "max_epochs >= 1": params.max_epochs >= 1,
-        "batch_rows >= 2": params.batch_rows >= 2,
-        "patience_epochs >= 1": params.patience_epochs >= 1,
-        "num_learning_rate_drops >= 0": params.num_learning_rate_drops >= 0,
-        "seed >= 0": params.seed >= 0,
-        f"an embedding_l2 for '{params.ranker}', >= 0": params.embedding_l2.get(params.ranker, -1.0) >= 0,
-        "ranker_params.embedding_width >= 1": params.ranker_params.embedding_width >= 1,
-        "ranker_params.hidden_widths >= 1": all(width >= 1 for width in params.ranker_params.hidden_widths),
-        "0 <= ranker_params.dropout < 1": 0 <= params.ranker_params.dropout < 1,
-    }
-    broken = [promise for promise, holds in promises.items() if not holds]
-    if broken:
-        raise ConfigError(f"params.yaml [train] needs {'; '.join(broken)}; got {params}")
 
 
 def _under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -14,7 +14,7 @@ class TrainParams(Strict):
     """How a ranker's weights are fitted.
 
     ranker                    "autopi" (the found architecture) or a name in `components.rankers.RANKERS`
-    ranker_params             the ranker's shape, see RankerParams
+    ranker_params             by ranker's name: its shape, see RankerParams
     embedding_l2              by ranker's name: the penalty on its embedding tables E is L2/2 * ||E||^2 a batch
     max_epochs                epochs, at most
     batch_rows                rows a step, also when scoring tune
@@ -28,7 +28,7 @@ class TrainParams(Strict):
     """
 
     ranker: str
-    ranker_params: RankerParams
+    ranker_params: dict[str, RankerParams]
     embedding_l2: dict[str, float]
     max_epochs: int
     batch_rows: int

@@ -37,9 +37,14 @@ def build_ranker(
             raise ConfigError("params.yaml [train] ranker 'autopi' needs an architecture; run the search stage first")
         return FoundNetwork(field_sizes, architecture, params)
     if name not in RANKERS:
-        choices = ", ".join(sorted([AUTOPI, *RANKERS]))
-        raise ConfigError(f"params.yaml [train] ranker: there is no ranker '{name}'; choose one of {choices}")
+        raise unknown_ranker(name)
     return RANKERS[name](field_sizes, params)
+
+
+def unknown_ranker(name: str) -> ConfigError:
+    """What to raise for a name that is no ranker's."""
+    choices = ", ".join(sorted([AUTOPI, *RANKERS]))
+    return ConfigError(f"params.yaml [train] ranker: there is no ranker '{name}'; choose one of {choices}")
 
 
 @dataclass(frozen=True)
