@@ -174,12 +174,13 @@ def score(
 @app.command()
 def report(
     workspace: WorkspaceOption = HERE,
+    drift: Annotated[Path | None, typer.Option(help="The workspace that watched, if another one did.")] = None,
     output: Annotated[Path | None, typer.Option(help="Where to write it; by default report/index.html.")] = None,
 ) -> None:
     """Write one self-contained HTML page about the run, and a summary on the terminal."""
     from pipeline.acts import report as act
 
-    act(workspace, output)
+    act(workspace, drift, output)
 
 
 @app.command()
@@ -267,6 +268,7 @@ def main() -> None:
     """Run the command line; an error of ours becomes one line on stderr and its exit code."""
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("DO_NOT_TRACK", "1")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait give way where others need the processors
     try:
         app()
     except CtrError as error:

@@ -219,6 +219,20 @@ def warn(root: Path, dry_run: bool) -> int:
     return EXIT_ALARM_SENT if alerts else 0
 
 
+def report(root: Path, drift: Path | None, output: Path | None) -> None:
+    """Write the page about a run, and its summary to stdout; `drift` is the workspace that watched, if another one did."""
+    from pipeline.report import render_report, summary_lines
+
+    workspace = Workspace(root.absolute())
+    settings = read_settings(workspace.root)
+    page = output or workspace.root / "report" / "index.html"
+    artifacts, drift_artifacts = workspace.root / "artifacts", drift and drift.absolute() / "artifacts"
+    files = ("params.yaml", settings.preset_file, "window.yaml")
+    params_text = "\n".join(f"# {name}\n{(workspace.root / name).read_text(encoding='utf-8')}" for name in files)
+    render_report(artifacts, drift_artifacts, params_text, page)
+    print("\n".join(summary_lines(artifacts, drift_artifacts, page)))
+
+
 def describe_champion(root: Path) -> dict[str, str | None]:
     """Name, version, commit and digest of the champion of this log."""
     workspace = Workspace(root.absolute())

@@ -41,22 +41,15 @@ def dvc_yaml(line: Line, settings: Settings) -> str:
     stages |= {stage.verb: _entry(stage, settings) for stage in line.stages}
     content = {
         "stages": stages,
-        "metrics": [f"{ARTIFACTS}/evaluation/metrics.json"],
+        "metrics": [f"{ARTIFACTS}/evaluation/evaluation.json"],
         "plots": [
             {
-                f"{ARTIFACTS}/evaluation/reliability.csv": {
-                    "x": "mean_score",
-                    "y": "click_rate",
-                    "title": "Reliability: click rate by mean score, 20 equal-mass bins of the test split",
-                }
-            },
-            {
-                f"{ARTIFACTS}/ranker/history.csv": {
+                f"{ARTIFACTS}/ranker/ranker.json": {
                     "x": "epoch",
-                    "y": ["tune_auc"],
+                    "y": "tune_auc",
                     "title": "Training: AUC on tune by epoch",
                 }
-            },
+            }
         ],
     }
     return HEADER + yaml.safe_dump(content, sort_keys=False, width=120)

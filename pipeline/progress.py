@@ -54,7 +54,7 @@ class _Lines:
 
     def __call__(self, done: float, total: float, note: str) -> None:
         now = time.monotonic()
-        if now - self._last < _SECONDS_BETWEEN_LINES and done < total:
+        if now - self._last < _SECONDS_BETWEEN_LINES and (done < total or total <= 0):
             return
         self._last = now
         share = f"{done / total:4.0%}" if total > 0 else "    "
