@@ -8,7 +8,11 @@ from airflow.sdk import CronDataIntervalTimetable, dag
 from pipeline.on_airflow import usual, watch_and_warn
 
 
-@dag(schedule=CronDataIntervalTimetable("0 * * * *", "UTC"), doc_md=__doc__, **usual(("hourly",)))
+@dag(
+    schedule=CronDataIntervalTimetable("0 * * * *", "UTC"),
+    doc_md=__doc__,
+    **usual(("hourly",)),
+)
 def monitor() -> None:
     """Watch what the hour's rows say, and warn."""
     watch_and_warn()

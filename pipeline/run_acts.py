@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from components.errors import ConfigError, DataError, OutsideError
+from components.manifest import verify_manifest
 from pipeline.acts import champion_architecture, fetch, read_environment
 from pipeline.on_dvc import read_end
 from pipeline.params import read_settings
@@ -21,6 +22,7 @@ from pipeline.runs import (
     claim_message,
     close_old_worktrees,
     close_worktree,
+    digests_in_lock,
     flow_of,
     give_message_back,
     open_worktree,
@@ -96,8 +98,6 @@ def renew_champion(root: Path) -> None:
 
 def close_run(home: Path, folder: Path, reason: str, is_rehearsal: bool) -> None:
     """Note a run that came to its end in the ledger and remove its worktree; leave a failed one for people, for a time."""
-    from components.packing import verify_bundle
-
     for old in close_old_worktrees(home, folder.parent, flow_of(folder), read_resources(home).runs.keep_failed_days):
         print(f"Removed {old}: its run failed long ago.", file=sys.stderr)
     if not folder.is_dir():
@@ -110,10 +110,10 @@ def close_run(home: Path, folder: Path, reason: str, is_rehearsal: bool) -> None
         return
     order = read_order(folder)
     bundle = workspace.folder("bundle")
-    digest = verify_bundle(bundle) if act == "promote" else None
-    if not is_rehearsal:
-        span = order.start.isoformat(), order.end.isoformat()
-        _ledger(home).record_done(Done(folder.name, flow_of(folder), reason, *span, digest))
+    digest = verify_manifest(bundle) if act == "promote" else None
+    span = order.start.isoformat(), order.end.isoformat()
+    artifacts = digests_in_lock(folder) if act == "promote" else {}
+    _ledger(home).record_done(Done(folder.name, flow_of(folder), reason, *span, is_rehearsal, artifacts, digest))
     close_worktree(home, folder)
     print(f"Done and removed: {folder}{f' (bundle {digest})' if digest else ''}.", file=sys.stderr)
 

@@ -26,13 +26,22 @@ _SECONDS_A_DAY = 86400.0
 
 @dataclass(frozen=True)
 class Done:
-    """A window that was worked through, by which run, and the bundle that came of it (None where none is made)."""
+    """A window that was worked through.
+
+    run, flow, reason  which run of which DAG, and why it was started
+    start, end         the window, ISO 8601
+    is_rehearsal       it promoted nothing: a backfill or a dry run, which decides nothing about what is due
+    artifacts          name -> digest as DVC records it, of everything that was made
+    bundle             the bundle's own digest, None where none is made
+    """
 
     run: str
     flow: str
     reason: str
     start: str
     end: str
+    is_rehearsal: bool
+    artifacts: dict[str, str]
     bundle: str | None
 
 
@@ -44,7 +53,8 @@ class Ledger:
 
     def record_done(self, done: Done) -> None:
         """Note a window as worked through; the same run twice is one entry."""
-        self._write(f"done/{done.flow}/{_name(done.end)}--{done.run}.json", asdict(done))
+        kind = "rehearsed" if done.is_rehearsal else "done"
+        self._write(f"{kind}/{done.flow}/{_name(done.end)}--{done.run}.json", asdict(done))
 
     def record_drift(self, end: datetime, run: str) -> None:
         """Note that drift was found in a window that ends then."""
@@ -132,6 +142,14 @@ def close_old_worktrees(home: Path, runs: Path, flow: str, keep_days: float) -> 
     for folder in old:
         close_worktree(home, folder)
     return old
+
+
+def digests_in_lock(folder: Path) -> dict[str, str]:
+    """Name -> digest of every artifact that the worktree's dvc.lock records."""
+    path = folder / "dvc.lock"
+    stages = yaml.safe_load(path.read_text("utf-8"))["stages"] if path.is_file() else {}
+    outs = [out for stage in stages.values() for out in stage.get("outs", [])]
+    return {Path(out["path"]).name: str(out["md5"]) for out in outs}
 
 
 def claim_message(home: Path, run: str) -> bool:

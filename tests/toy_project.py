@@ -1,0 +1,177 @@
+"""A project with a small line of its own for tests of the runners: the same acts, shapes and exit codes, trivial stages.
+
+Its interpreter is a script that gives `runs` and `dvc` to the real command line and answers `promote`, `champion`,
+`warn` and `fetch --only` itself. What shall go wrong stands as files in faults/ of the project: `FLOW.VERB.exits` holds exit
+codes that the next tries end with, `FLOW.VERB.steps` the number of tenths of a second that it works for, a checkpoint each.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+REPO = Path(__file__).parents[1]
+
+STAGES = {
+    "check": (["raw_log"], "clean_log"),
+    "search": (["clean_log"], "architecture"),
+    "train": (["clean_log", "architecture"], "ranker"),
+    "pack": (["ranker", "champion"], "bundle"),
+    "watch": (["champion", "served_log"], "drift"),
+}
+
+WARN = """
+warn:
+  service: ctr
+  team: ctr
+  runbook_url: docs/runbooks
+  dashboard_url: http://127.0.0.1:3000/d/ctr
+  attempts: 3
+  first_wait_seconds: 0.1
+  max_wait_seconds: 1.0
+  timeout_seconds: 5.0
+"""
+
+INTERPRETER = """\
+#!/bin/sh
+case "$*" in
+  "-m pipeline runs"*|"-m pipeline dvc"*) exec {python} "$@" ;;
+  *) shift 2; exec {python} {home}/toy_stage.py "$@" ;;
+esac
+"""
+
+STAGE = '''
+"""One toy stage or act: what it makes is a digest of what it reads, of its name and of the window."""
+
+import hashlib, json, signal, sys, time
+from pathlib import Path
+
+sys.path.insert(0, {repo!r})
+from components.manifest import write_manifest
+from pipeline.on_dvc import record_end, record_start
+from pipeline.acts import die_with_parent
+from pipeline.run import Workspace
+
+STAGES = {stages!r}
+FAULTS = Path({faults!r})
+HERE = Path.cwd()
+FLOW = HERE.name.partition("--")[0]
+workspace = Workspace(HERE)
+die_with_parent()
+stopped = []
+signal.signal(signal.SIGTERM, lambda number, frame: stopped.append(number))
+
+
+def end(verb, code, words):
+    print(words, flush=True)
+    record_end(workspace, verb, code)
+    sys.exit(code)
+
+
+def faults(verb):
+    path = FAULTS / f"{{FLOW}}.{{verb}}.exits"
+    codes = path.read_text().split() if path.is_file() else []
+    if codes:
+        path.write_text(" ".join(codes[1:]))
+        if int(codes[0]):
+            end(verb, int(codes[0]), f"DataError: {{verb}} was told to end with {{codes[0]}}")
+
+
+def work(verb):
+    path = FAULTS / f"{{FLOW}}.{{verb}}.steps"
+    num_steps = int(path.read_text()) if path.is_file() else 0
+    kept = workspace.state("checkpoints") / f"{{verb}}.step"
+    first = int(kept.read_text()) if kept.is_file() else 0
+    if num_steps:
+        print(f"{{verb}} begins at step {{first}}", flush=True)
+    for step in range(first, num_steps):
+        time.sleep(0.1)
+        kept.write_text(str(step + 1))
+        if stopped:
+            time.sleep(0.5)  # a checkpoint takes its time
+            end(verb, 143, f"{{verb}} stopped after step {{step + 1}}")
+
+
+def make(name, reads, verb):
+    folder = HERE / "artifacts" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    known = [verb, (HERE / "window.yaml").read_text() if not reads else ""]
+    known += [(HERE / "artifacts" / read / "digest.txt").read_text() for read in reads]
+    (folder / "digest.txt").write_text(hashlib.sha256("|".join(known).encode()).hexdigest())
+    (folder / "manifest.json").unlink(missing_ok=True)
+    if name == "bundle":
+        write_manifest(folder)
+
+
+verb = sys.argv[2] if sys.argv[1] == "run" else sys.argv[1]
+record_start(workspace, verb)
+faults(verb)
+work(verb)
+if verb == "fetch":
+    for name in ("raw_log", "champion", "served_log"):
+        make(name, [], name)
+elif verb in STAGES:
+    make(STAGES[verb][1], STAGES[verb][0], verb)
+elif verb == "promote":
+    with (FAULTS / "promotions").open("a") as file:
+        file.write(f"{{HERE.name}} {{' '.join(sys.argv[2:])}}\\n")
+end(verb, 0, f"{{verb}} is done")
+'''
+
+
+def make_project(folder: Path) -> Path:
+    """Make the toy project in `folder`, committed; gives its interpreter, for CTR_PYTHON."""
+    for part in ("infra", "logs", "dags", "faults"):
+        (folder / part).mkdir(parents=True)
+    for file in ("params.yaml", "logs/simulated.yaml", "infra/resources.yaml", ".dvcignore"):
+        shutil.copyfile(REPO / file, folder / file)
+    params = (folder / "params.yaml").read_text(encoding="utf-8")
+    if "\nwarn:" not in params:
+        (folder / "params.yaml").write_text(params + WARN, encoding="utf-8")
+    for dag in (REPO / "dags").glob("*.py"):
+        text = dag.read_text(encoding="utf-8")
+        ended = "    end_date=datetime(2026, 4, 5, tzinfo=UTC),  # so that nothing is scheduled while tests run\n    schedule="
+        text = text.replace("    schedule=", ended).replace(
+            "from airflow.sdk", "from datetime import UTC, datetime\n\nfrom airflow.sdk", 1
+        )
+        (folder / "dags" / dag.name).write_text(text, encoding="utf-8")
+    (folder / "window.yaml").write_text("{start: null, end: null, as_of: null}\n")
+    (folder / "dvc.yaml").write_text(_dvc_yaml(folder))
+    (folder / ".gitignore").write_text("/artifacts/\n/runs/\n/.ctr/\n/faults/\n/.home\n__pycache__/\n")
+    (folder / "toy_stage.py").write_text(
+        STAGE.format(repo=str(REPO), stages=STAGES, faults=str(folder / "faults")), encoding="utf-8"
+    )
+    interpreter = folder / "toy-python"
+    interpreter.write_text(INTERPRETER.format(python=sys.executable, home=folder))
+    interpreter.chmod(0o755)
+    for command in (
+        "git init --quiet --initial-branch=main",
+        f"{sys.executable} -m dvc init --quiet",
+        f"{sys.executable} -m dvc config core.analytics false",
+        "git add --all",
+        "git -c user.name=t -c user.email=t@localhost commit --quiet -m toy",
+    ):
+        subprocess.run(command.split(), cwd=folder, check=True, capture_output=True)
+    return interpreter
+
+
+def _dvc_yaml(folder: Path) -> str:
+    script = f"{sys.executable} {folder / 'toy_stage.py'}"
+
+    def outs(*names: str) -> list[dict[str, dict[str, bool]]]:
+        return [{f"artifacts/{name}": {"persist": True}} for name in names]
+
+    stages: dict[str, object] = {
+        "fetch": {
+            "cmd": f"{script} fetch",
+            "params": [{"window.yaml": None}],
+            "outs": outs("raw_log", "champion", "served_log"),
+        }
+    }
+    for verb, (reads, makes) in STAGES.items():
+        deps = [f"artifacts/{name}" for name in reads]
+        stages[verb] = {"cmd": f"{script} run {verb}", "deps": deps, "outs": outs(makes)}
+    return json.dumps({"stages": stages}, indent=1)
