@@ -12,12 +12,11 @@ from typing import Self
 import numpy as np
 import polars as pl
 
-from components.encoding import Encoder
+from components.encoding import UNSEEN, Encoder
 from components.errors import IntegrityError
 from components.log import TIME
 from components.profiling.binning import HOURS, INVALID_SCORE_BIN, Binning, Counts, Floats
 
-UNSEEN_ID = 1
 UNKNOWN_CLICK = -1
 
 
@@ -93,33 +92,35 @@ def count_rows(rows: pl.DataFrame, scores: Floats, clicks: Counts, encoder: Enco
     hours = binning.hours_of(rows[TIME].to_numpy())
     ids = encoder.encode(rows)
     positions = {name: number for number, name in enumerate(encoder.schema.field_names)}
-    nothing = np.zeros(rows.height, dtype=np.int64)
     score_bins = binning.score_bins_of(scores)
-    bins = {
-        "rows": nothing,
-        "settled": np.where(clicks != UNKNOWN_CLICK, nothing, -1),
-        "clicks": np.where(clicks == 1, nothing, -1),
-        "scores": score_bins,
+    counts = {
+        "rows": _by_hour(hours),
+        "settled": _by_hour(hours[clicks != UNKNOWN_CLICK]),
+        "clicks": _by_hour(hours[clicks == 1]),
+        "scores": _by_hour_and_bin(hours, score_bins, binning.num_score_bins),
     }
     for field in binning.fields:
         values = rows[field.name]
-        bins[f"field:{field.name}"] = field.bins_of(values)
-        bins[f"unseen:{field.name}"] = np.where(ids[:, positions[field.name]] == UNSEEN_ID, nothing, -1)
-        bins[f"out_of_range:{field.name}"] = np.where(field.is_out_of_range(values), nothing, -1)
-    counts = {name: _by_hour(hours, bins[name], num_bins) for name, num_bins in _bins_of(binning).items()}
+        counts[f"field:{field.name}"] = _by_hour_and_bin(hours, field.bins_of(values), field.num_bins)
+        counts[f"unseen:{field.name}"] = _by_hour(hours[ids[:, positions[field.name]] == UNSEEN])
+        counts[f"out_of_range:{field.name}"] = _by_hour(hours[field.is_out_of_range(values)])
     valid_scores = np.where(score_bins == INVALID_SCORE_BIN, 0.0, scores)
     return Tally(counts, np.bincount(hours, weights=valid_scores, minlength=HOURS).astype(np.float64))
 
 
 def _bins_of(binning: Binning) -> dict[str, int]:
-    """Each count's name and number of bins."""
+    """Each count's name and number of bins, in the order of `count_rows`."""
     bins = {"rows": 1, "settled": 1, "clicks": 1, "scores": binning.num_score_bins}
     for field in binning.fields:
         bins |= {f"field:{field.name}": field.num_bins, f"unseen:{field.name}": 1, f"out_of_range:{field.name}": 1}
     return bins
 
 
-def _by_hour(hours: Counts, bins: Counts, num_bins: int) -> Counts:
-    """Count (H, B) rows by hour and bin; a negative bin is not counted."""
-    cells = (hours * num_bins + bins)[bins >= 0]
-    return np.bincount(cells, minlength=HOURS * num_bins).reshape(HOURS, num_bins)
+def _by_hour(hours: Counts) -> Counts:
+    """Count (H, 1) rows by hour."""
+    return np.bincount(hours, minlength=HOURS)[:, None]
+
+
+def _by_hour_and_bin(hours: Counts, bins: Counts, num_bins: int) -> Counts:
+    """Count (H, B) rows by hour and bin."""
+    return np.bincount(hours * num_bins + bins, minlength=HOURS * num_bins).reshape(HOURS, num_bins)
