@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 
 from components.errors import CtrError
+from pipeline.promotion_cli import promotion_app
 from pipeline.runs_cli import runs_app
 
 app = typer.Typer(
@@ -29,6 +30,7 @@ bench_app = typer.Typer(help="Benchmarks; each ends with one line of JSON.", no_
 app.add_typer(params_app, name="params")
 app.add_typer(bench_app, name="bench")
 app.add_typer(runs_app, name="runs")
+app.add_typer(promotion_app)
 
 
 class Device(StrEnum):
@@ -108,27 +110,6 @@ def dvc(
     from pipeline.run import Workspace
 
     raise typer.Exit(run_through_dvc(Workspace(workspace.absolute()), stage))
-
-
-@app.command()
-def promote(
-    workspace: WorkspaceOption = HERE,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")] = False,
-) -> None:
-    """Make the packed bundle the champion if its verdict says so (exit 4 if it does not)."""
-    from pipeline.acts import promote as act
-    from pipeline.acts import with_recorded_end
-
-    raise typer.Exit(with_recorded_end(workspace, "promote", lambda: act(workspace, dry_run)))
-
-
-@app.command()
-def champion(workspace: WorkspaceOption = HERE, as_json: JsonOption = False) -> None:
-    """Say which bundle serves this log."""
-    from pipeline.acts import describe_champion
-
-    facts = describe_champion(workspace)
-    print(json.dumps(facts) if as_json else "\n".join(f"{key}: {value}" for key, value in facts.items()))
 
 
 @app.command()

@@ -6,6 +6,7 @@ CTR_STORE     DVC remote of bundles, folder or s3://bucket/prefix        default
 CTR_SERVED    folder of the served log                                   default .ctr/served
 CTR_WEBHOOK   where warnings are posted                                  default nowhere but stderr
 CTR_ENV       label of the environment in warnings                       default dev
+CTR_SIGNING_KEY, CTR_PUBLIC_KEY  PEM files: sign what is promoted; ask for its signature when it is loaded
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from components.artifact import read_json
 from components.champion import Champion
@@ -38,10 +39,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 INPUTS = ("raw_log", "champion", "served_log")
-EXIT_GATE_SAID_NO = 4
 EXIT_ALARM_SENT = 5
 _PR_SET_PDEATHSIG = 1
-_RECORDS = ("params.yaml", "window.yaml", "dvc.yaml", "dvc.lock")
 
 
 @dataclass(frozen=True)
@@ -61,6 +60,8 @@ class Outside:
     served: Path
     webhook: str | None
     environment: str
+    signing_key: Path | None
+    public_key: Path | None
 
 
 def read_environment(root: Path) -> Outside:
@@ -72,6 +73,8 @@ def read_environment(root: Path) -> Outside:
         served=Path(os.environ.get("CTR_SERVED", root / ".ctr" / "served")),
         webhook=os.environ.get("CTR_WEBHOOK"),
         environment=os.environ.get("CTR_ENV", "dev"),
+        signing_key=_path_in("CTR_SIGNING_KEY"),
+        public_key=_path_in("CTR_PUBLIC_KEY"),
     )
 
 
@@ -105,13 +108,13 @@ def fetch(root: Path, only: Sequence[str]) -> None:
     workspace = Workspace(root.absolute())
     with _recorded(workspace, "fetch"), _bench(workspace, "fetch") as workbench:
         settings = read_settings(workspace.root)
-        request, outside = settings.request(), read_environment(_home(workspace))
+        request, outside = settings.request(), read_environment(home_of(workspace))
         if _is_wanted("raw_log", only):
             workspace.write("raw_log", bring_log(request, outside.data, workbench.scratch / "raw", workbench.progress))
         if _is_wanted("champion", only):
             place = workbench.scratch / "champion"
             place.mkdir()
-            workspace.write("champion", _registry(outside, settings.log).fetch_champion(place))
+            workspace.write("champion", registry_of(workspace).fetch_champion(place))
         if _is_wanted("served_log", only):
             workspace.write("served_log", bring_served(request, outside.served, workbench.scratch))
 
@@ -126,35 +129,9 @@ def prepare(root: Path, folder: Path, start: datetime, end: datetime) -> None:
     (folder / "logs").mkdir(parents=True, exist_ok=True)
     shutil.copyfile(root / "params.yaml", folder / "params.yaml")
     shutil.copyfile(root / settings.preset_file, folder / settings.preset_file)
-    (folder / ".home").write_text(str(_home(Workspace(root.absolute()))), encoding="utf-8")
+    (folder / ".home").write_text(str(home_of(Workspace(root.absolute()))), encoding="utf-8")
     window = {"start": start.isoformat(), "end": end.isoformat(), "as_of": None}
     (folder / "window.yaml").write_text(yaml.safe_dump(window, sort_keys=False), encoding="utf-8")
-
-
-def promote(root: Path, dry_run: bool) -> int:
-    """Make the packed bundle the champion if its verdict says so; 0 when it is, 4 when the gate said no."""
-    from components.packing import Bundle
-
-    workspace = Workspace(root.absolute())
-    settings, outside = read_settings(workspace.root), read_environment(_home(workspace))
-    bundle = workspace.read("bundle", Bundle)
-    champion = workspace.read("champion", Champion)
-    verdict = read_json(bundle.folder / "verdict.json")
-    for reason in verdict["reasons"]:
-        print(reason, file=sys.stderr)
-    if verdict["decision"] != "promote":
-        print(f"The champion stays ({champion.version or 'none yet'}).", file=sys.stderr)
-        return EXIT_GATE_SAID_NO
-    bump = _bump(bundle.folder, champion.folder)
-    if dry_run:
-        print(f"Would promote bundle {bundle.digest} over {champion.version or 'nothing'} as the next {bump} version.")
-        return 0
-    records = {name: (workspace.root / name).read_bytes() for name in _RECORDS if (workspace.root / name).is_file()}
-    records["preset.yaml"] = (workspace.root / settings.preset_file).read_bytes()
-    records |= {name: (bundle.folder / name).read_bytes() for name in ("card.md", "verdict.json", "evaluation.json")}
-    version = _registry(outside, settings.log).promote(bundle.folder, champion.digest, records, bump)
-    print(f"Champion: {version.name}@{version.version} (bundle {version.digest})")
-    return 0
 
 
 def score(root: Path, file: Path | None, start: str | None, end: str | None) -> None:
@@ -164,14 +141,14 @@ def score(root: Path, file: Path | None, start: str | None, end: str | None) -> 
 
     workspace = Workspace(root.absolute())
     with _bench(workspace, "score") as workbench:
-        settings, outside = read_settings(workspace.root), read_environment(_home(workspace))
+        settings, outside = read_settings(workspace.root), read_environment(home_of(workspace))
         params = settings.section("score", ScoreParams)
         request = request_for(settings, moment(start) if start else None, moment(end) if end else None)
         if file is not None:
             if request.source.format == "simulated":
                 raise ConfigError(f"{file}: a simulated log is made, not read; give --start and --end instead")
             request = replace(request, source=replace(request.source, paths=(str(file.absolute()),)))
-        champion = _champion_near(outside, settings.log, workbench.scratch)
+        champion = _champion_near(workspace, workbench.scratch)
         raw_log = bring_log(request, outside.data, workbench.scratch / "raw", workbench.progress)
         done = score_raw_log(
             raw_log,
@@ -193,11 +170,11 @@ def serve(root: Path, bundle: Path | None, host: str, port: int) -> None:
     from pipeline.service import serve as serve_bundle
 
     workspace = Workspace(root.absolute())
-    settings, outside = read_settings(workspace.root), read_environment(_home(workspace))
+    settings, outside = read_settings(workspace.root), read_environment(home_of(workspace))
     params = settings.section("serve", ServeParams)
     with _bench(workspace, "serve") as workbench:
         if bundle is None:
-            bundle = _known(_champion_near(outside, settings.log, workbench.scratch).folder)
+            bundle = _known(_champion_near(workspace, workbench.scratch).folder)
         serve_bundle(bundle, outside.served / settings.log, host, port, params)
 
 
@@ -207,7 +184,7 @@ def warn(root: Path, dry_run: bool) -> int:
     from pipeline.notify import WarnParams, alerts_from, in_words, send
 
     workspace = Workspace(root.absolute())
-    settings, outside = read_settings(workspace.root), read_environment(_home(workspace))
+    settings, outside = read_settings(workspace.root), read_environment(home_of(workspace))
     params = settings.section("warn", WarnParams)
     alerts = alerts_from(workspace.read("drift", Drift), params, outside.environment, f"ctr-ranker-{settings.log}")
     if dry_run:
@@ -233,26 +210,14 @@ def report(root: Path, drift: Path | None, output: Path | None) -> None:
     print("\n".join(summary_lines(artifacts, drift_artifacts, page)))
 
 
-def describe_champion(root: Path) -> dict[str, str | None]:
-    """Name, version, commit and digest of the champion of this log."""
-    workspace = Workspace(root.absolute())
-    settings, outside = read_settings(workspace.root), read_environment(_home(workspace))
-    registry = _registry(outside, settings.log)
-    version = registry.champion()
-    if version is None:
-        return {"name": registry.name, "version": None, "commit": None, "digest": None}
-    return {"name": version.name, "version": version.version, "commit": version.commit, "digest": version.digest}
-
-
 def champion_architecture(root: Path) -> str | None:
     """The champion's architecture as one line of text, or None before the first promotion."""
     import tempfile
 
     from components.autopi.architecture import Architecture
 
-    settings, outside = read_settings(root), read_environment(root)
     with tempfile.TemporaryDirectory(prefix="ctr-champion-") as folder:
-        champion = _registry(outside, settings.log).fetch_champion(Path(folder))
+        champion = registry_of(Workspace(root.absolute())).fetch_champion(Path(folder))
         if champion.folder is None:
             return None
         where = champion.folder / "architecture.json"
@@ -321,25 +286,43 @@ def _bench(workspace: Workspace, verb: str) -> Iterator[Workbench]:
         yield workbench
 
 
-def _registry(outside: Outside, log: str) -> Registry:
-    from pipeline.registry import Registry
+def registry_of(workspace: Workspace) -> Registry:
+    """The champions of the workspace's log, where the environment says they are."""
+    from pipeline.registry import Keys, Registry, RegistryParams
 
-    return Registry(outside.registry, outside.store, log)
+    settings, outside = read_settings(workspace.root), read_environment(home_of(workspace))
+    return Registry(
+        outside.registry,
+        outside.store,
+        settings.log,
+        workspace.state("registry"),
+        settings.section("registry", RegistryParams),
+        Keys(outside.signing_key, outside.public_key),
+        lambda _effect: None,
+    )
 
 
-def _home(workspace: Workspace) -> Path:
+def _path_in(variable: str) -> Path | None:
+    text = os.environ.get(variable)
+    return Path(text) if text else None
+
+
+def home_of(workspace: Workspace) -> Path:
     """Where registry and served log lie by default: the project, also for a workspace that `prepare` made."""
     pointer = workspace.root / ".home"
     return Path(pointer.read_text(encoding="utf-8")) if pointer.is_file() else workspace.root
 
 
-def _champion_near(outside: Outside, log: str, scratch: Path) -> Champion:
+def _champion_near(workspace: Workspace, scratch: Path) -> Champion:
     """The champion's bundle brought into scratch; raises ConfigError before the first promotion."""
     place = scratch / "champion"
     place.mkdir()
-    champion = _registry(outside, log).fetch_champion(place)
+    registry = registry_of(workspace)
+    champion = registry.fetch_champion(place)
     if champion.is_none:
-        raise ConfigError(f"{outside.registry}: no champion of log '{log}' yet; promote one first, or give --bundle")
+        raise ConfigError(
+            f"{registry.git}: no champion of log '{registry.log}' yet; promote one first, or give --bundle"
+        )
     return champion
 
 
@@ -351,15 +334,3 @@ def _known(part: T | None) -> T:
 
 def _is_wanted(name: str, only: Sequence[str]) -> bool:
     return not only or name in only
-
-
-def _bump(challenger: Path, champion: Path | None) -> Literal["major", "minor", "patch"]:
-    """Another schema is a major version, another architecture a minor one, a retraining a patch."""
-    if champion is None or _differs(challenger, champion, "schema.json"):
-        return "major"
-    return "minor" if _differs(challenger, champion, "architecture.json") else "patch"
-
-
-def _differs(one: Path, other: Path, name: str) -> bool:
-    first: Any = read_json(one / name)
-    return bool(first != read_json(other / name))

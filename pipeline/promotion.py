@@ -1,0 +1,320 @@
+"""The acts around champions: promote, say who serves and why, go back, hold, compare, verify, tidy up.
+
+Each gives what it has to say as facts (for `--json`) and as words; the registry does the work.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.artifact import read_json
+from components.champion import Champion
+from components.errors import ConfigError
+from pipeline.acts import home_of, read_environment, registry_of
+from pipeline.params import read_settings
+from pipeline.run import Workspace
+
+if TYPE_CHECKING:
+    from components.packing import Bundle
+    from pipeline.registry import Challenger, Event, Registry
+    from pipeline.registry.clone import Clone
+    from pipeline.registry.records import Bump
+
+EXIT_GATE_SAID_NO = 4
+_CODE_ROOT = Path(__file__).resolve().parents[1]
+_CODE = ("components", "pipeline", "dags", "logs")
+_FILES = (
+    "requirements.lock",
+    "pyproject.toml",
+    "Makefile",
+    ".gitignore",
+    ".dvcignore",
+    ".dvc/config",
+    ".dvc/.gitignore",
+)
+_RUN_FILES = ("params.yaml", "window.yaml", "dvc.yaml", "dvc.lock")
+_FROM_BUNDLE = ("card.md", "verdict.json", "evaluation.json", "lineage.json", "architecture.json", "schema.json")
+_NOT_CODE = frozenset({"__pycache__", ".pytest_cache"})
+PROJECT = "project"
+
+
+@dataclass(frozen=True)
+class Said:
+    """What an act has to say: as JSON, in words, and as an exit code."""
+
+    facts: Any
+    words: str
+    exit_code: int
+
+
+def promote(root: Path, stage: str, dry_run: bool) -> Said:
+    """Make the packed bundle the champion if its verdict says so; 0 when it is (or was), 4 when the gate said no."""
+    from components.packing import Bundle
+
+    workspace = Workspace(root.absolute())
+    bundle = workspace.read("bundle", Bundle)
+    verdict = bundle.verdict
+    facts: dict[str, Any] = {
+        "decision": verdict.decision,
+        "reasons": list(verdict.reasons),
+        "digest": bundle.digest,
+        "judged_against": verdict.champion_version,
+    }
+    reasons = "".join(f"  {reason}\n" for reason in verdict.reasons)
+    if not verdict.is_promotion:
+        stays = f"The gate said no, the champion stays ({verdict.champion_version or 'none yet'}):\n{reasons.rstrip()}"
+        return Said({**facts, "promoted": None}, stays, EXIT_GATE_SAID_NO)
+    registry = registry_of(workspace)
+    challenger = challenger_of(workspace, bundle)
+    if dry_run:
+        version = registry.examine(challenger, stage)
+        words = f"{reasons}Would assign {registry.name}@{version} to {stage}; nothing was changed."
+        return Said({**facts, "promoted": None, "would_be": version, "stage": stage}, words, 0)
+    made = registry.promote(challenger, stage)
+    words = f"{reasons}{registry.name}@{made.version} is in {stage} (bundle {made.digest})"
+    return Said({**facts, "promoted": asdict(made), "stage": stage}, words, 0)
+
+
+def challenger_of(workspace: Workspace, bundle: Bundle) -> Challenger:
+    """The packed bundle with all that is committed beside it; raises ConfigError where it is of another log."""
+    from pipeline.registry import Challenger
+
+    settings = read_settings(workspace.root)
+    if bundle.lineage.log != settings.log:
+        raise ConfigError(
+            f"the bundle is of log '{bundle.lineage.log}', but params.yaml says '{settings.log}'; run the line again"
+        )
+    champion = workspace.read("champion", Champion)
+    return Challenger(
+        bundle.folder,
+        bundle.verdict.champion_digest,
+        _bump(bundle.folder, champion.folder),
+        min((span.first_time for span in bundle.lineage.spans if span.first_time is not None), default=None),
+        max((span.last_time for span in bundle.lineage.spans if span.last_time is not None), default=None),
+        bundle.verdict.reasons,
+        _records(workspace, bundle.folder, f"ctr-ranker-{settings.log}", settings.preset_file),
+    )
+
+
+def describe_champion(root: Path, stage: str) -> Said:
+    """What is in a stage, since when, why, and from which data."""
+    registry = registry_of(Workspace(root.absolute()))
+    facts: dict[str, Any] = {"name": registry.name, "stage": stage, "version": None, "digest": None}
+    if not registry.exists():
+        return Said(facts, f"{registry.name}: nothing was promoted yet", 0)
+    with registry.cloned() as clone:
+        version, hold = registry.assigned(clone, stage), registry.hold_in(clone)
+        facts["hold"] = asdict(hold) if hold is not None else None
+        if version is None:
+            return Said(facts, f"{registry.name}: nothing is in {stage} yet", 0)
+        event = [one for one in registry.events(clone) if one.stage == stage][-1]
+        facts |= {"version": version.version, "commit": version.commit, "digest": version.digest}
+        facts |= {"since": event.when, "by": event.by, "why": event.why}
+        record = registry.record(clone, version.commit)
+        facts["data"] = {"first_time": _moment(record.data_first_time), "last_time": _moment(record.data_last_time)}
+        evaluation = _recorded(registry, clone, version.commit, "evaluation.json")
+        facts["metrics"] = _metrics(evaluation)
+    data, held = facts["data"], facts["hold"]
+    lines = [
+        f"{version.name}@{version.version} is in {stage} since {event.when} (by {event.by})",
+        f"why:     {event.why}",
+        f"data:    {data['first_time']} to {data['last_time']}",
+        *(f"{key + ':':<8} {value}" for key, value in facts["metrics"].items()),
+        f"bundle:  {version.digest}",
+        f"commit:  {version.commit}",
+        *([f"held since {held['since']}: {held['reason']}"] if held else []),
+    ]
+    return Said(facts, "\n".join(lines), 0)
+
+
+def history(root: Path) -> Said:
+    """Every registration and assignment of this log, oldest first."""
+    registry = registry_of(Workspace(root.absolute()))
+    if not registry.exists():
+        return Said([], f"{registry.name}: nothing was promoted yet", 0)
+    with registry.cloned() as clone:
+        found = registry.events(clone)
+    lines = [f"{one.when}  {one.version:<10} {_words_of(one):<14} {one.by}: {one.why}" for one in found]
+    return Said([asdict(one) for one in found], "\n".join(lines) or f"{registry.name}: nothing was promoted yet", 0)
+
+
+def rollback(root: Path, to: str | None, hold: str | None) -> Said:
+    """Assign an older version to prod again: `to`, or the one that was in prod before."""
+    registry = registry_of(Workspace(root.absolute()))
+    with registry.cloned() as clone:
+        now = registry.assigned(clone, "prod")
+        if to is None:
+            to = _version_before([one for one in registry.events(clone) if one.stage == "prod"], registry.name)
+    if now is not None and now.version == to and hold is None:
+        return Said({"version": to, "from": to, "hold": None}, f"{registry.name}@{to} is in prod already", 0)
+    why = f"rollback from {now.version if now else 'none'}" + (f": {hold}" if hold else "")
+    made = registry.assign(to, "prod", why, hold)
+    words = f"{registry.name}@{made.version} is in prod again (bundle {made.digest})"
+    held = "\nNothing is promoted until `python -m pipeline release`." if hold else ""
+    return Said({**asdict(made), "from": now.version if now else None, "hold": hold}, words + held, 0)
+
+
+def hold(root: Path, reason: str) -> Said:
+    """Promote nothing until `release`."""
+    registry = registry_of(Workspace(root.absolute()))
+    registry.hold(reason)
+    return Said({"hold": reason}, f"{registry.name} is held: nothing is promoted until `python -m pipeline release`", 0)
+
+
+def release(root: Path) -> Said:
+    """End a hold."""
+    registry = registry_of(Workspace(root.absolute()))
+    ended = registry.release()
+    if ended is None:
+        return Said({"released": None}, f"{registry.name} is not held", 0)
+    return Said(
+        {"released": asdict(ended)}, f"{registry.name}: the hold since {ended.since} is over ({ended.reason})", 0
+    )
+
+
+def compare(root: Path, one: str, other: str) -> Said:
+    """Two versions side by side: metrics, data window, architecture, params that differ."""
+    registry = registry_of(Workspace(root.absolute()))
+    with registry.cloned() as clone:
+        sides = [_side(registry, clone, version) for version in (one, other)]
+    keys = [key for key in dict.fromkeys([*sides[0], *sides[1]]) if key.split(".")[0] != "params"]
+    keys += sorted(
+        key
+        for key in sides[0].keys() | sides[1].keys()
+        if key.startswith("params.") and sides[0].get(key) != sides[1].get(key)
+    )
+    facts = {key: {one: sides[0].get(key), other: sides[1].get(key)} for key in keys}
+    width = max(map(len, keys), default=0)
+    lines = [f"{'':<{width}}  {one:<28} {other}"]
+    lines += [f"{key:<{width}}  {_short(sides[0].get(key)):<28} {_short(sides[1].get(key))}" for key in keys]
+    return Said(facts, "\n".join(lines), 0)
+
+
+def verify(root: Path, folder: Path) -> Said:
+    """Recompute every digest of a bundle's folder; raises IntegrityError naming the file that is not as recorded."""
+    from components.packing import verify_bundle
+    from pipeline.registry.signing import check_signature
+
+    digest = verify_bundle(folder)
+    outside = read_environment(home_of(Workspace(root.absolute())))
+    is_signed = None
+    if outside.public_key is not None:
+        beside = folder.with_name(f"{folder.name}.sig")
+        signature = beside.read_bytes() if beside.is_file() else None
+        check_signature(folder, signature, outside.public_key, str(folder))
+        is_signed = True
+    return Said({"digest": digest, "is_signed": is_signed}, f"{folder}: as it was packed (bundle {digest})", 0)
+
+
+def gc(root: Path, may_delete: Callable[[str], bool]) -> Said:
+    """Delete what no version of this log needs from the store, after asking with the list's size."""
+    from pipeline.registry.collecting import collect, garbage
+
+    registry = registry_of(Workspace(root.absolute()))
+    found = garbage(registry)
+    num_bytes = sum(one.num_bytes for one in found)
+    facts: dict[str, Any] = {"objects": [asdict(one) for one in found], "num_bytes": num_bytes, "deleted": 0}
+    if not found:
+        return Said(facts, f"{registry.bundles().url}: every object is needed by a tag", 0)
+    if not may_delete(f"{len(found):,} objects ({num_bytes:,} bytes) in {registry.bundles().url} that no tag needs"):
+        return Said(facts, "Nothing was deleted.", 0)
+    deleted = collect(registry, [one.key for one in found])
+    return Said({**facts, "deleted": deleted}, f"{deleted:,} objects deleted ({num_bytes:,} bytes)", 0)
+
+
+def _records(workspace: Workspace, bundle: Path, name: str, preset: str) -> dict[str, bytes]:
+    """What is committed: the project as it ran, so that a checkout of the tag can run again, and the bundle's facts."""
+    records: dict[str, bytes] = {}
+    for folder in _CODE:
+        for path in sorted((_CODE_ROOT / folder).rglob("*")):
+            if path.is_file() and not _NOT_CODE & set(path.parts):
+                records[f"{PROJECT}/{path.relative_to(_CODE_ROOT).as_posix()}"] = path.read_bytes()
+    for file in _FILES:
+        if (_CODE_ROOT / file).is_file():
+            records[f"{PROJECT}/{file}"] = (_CODE_ROOT / file).read_bytes()
+    for file in (*_RUN_FILES, preset):
+        if (workspace.root / file).is_file():
+            records[f"{PROJECT}/{file}"] = (workspace.root / file).read_bytes()
+    return records | {f"{name}/{file}": (bundle / file).read_bytes() for file in _FROM_BUNDLE}
+
+
+def _bump(challenger: Path, champion: Path | None) -> Bump:
+    """Another schema is a major version, another architecture a minor one, a retraining a patch."""
+    if champion is None or _differs(challenger, champion, "schema.json"):
+        return "major"
+    return "minor" if _differs(challenger, champion, "architecture.json") else "patch"
+
+
+def _differs(one: Path, other: Path, name: str) -> bool:
+    first: Any = read_json(one / name)
+    return bool(first != read_json(other / name))
+
+
+def _version_before(assignments: Sequence[Event], name: str) -> str:
+    """The version that was in prod before the one that is; raises ConfigError where there is none."""
+    others = [one.version for one in assignments if one.version != assignments[-1].version]
+    if not others:
+        raise ConfigError(f"{name}: no other version was ever in prod; there is nothing to go back to")
+    return others[-1]
+
+
+def _side(registry: Registry, clone: Clone, version: str) -> dict[str, Any]:
+    """All that is recorded of a version, flat."""
+    import yaml
+
+    commit = registry.registered(clone, version).commit
+    record = registry.record(clone, commit)
+    lineage = _recorded(registry, clone, commit, "lineage.json")
+    architecture = _recorded(registry, clone, commit, "architecture.json")
+    side: dict[str, Any] = {
+        "bundle": record.digest,
+        "data.first_time": _moment(record.data_first_time),
+        "data.last_time": _moment(record.data_last_time),
+        **{f"rows.{span['name']}": span["num_rows"] for span in lineage.get("spans", ())},
+        **_metrics(_recorded(registry, clone, commit, "evaluation.json")),
+        "ranker": architecture.get("ranker"),
+        "architecture": architecture.get("line"),
+    }
+    for file in ("params.yaml", "window.yaml"):
+        params = yaml.safe_load(clone.read(commit, f"{PROJECT}/{file}") or "{}") or {}
+        side |= {f"params.{file}.{key}": value for key, value in _leaves(params, "")}
+    return side
+
+
+def _recorded(registry: Registry, clone: Clone, commit: str, file: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(clone.read(commit, f"{registry.name}/{file}") or "{}")
+    return found
+
+
+def _metrics(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """The challenger's figures on its own test rows."""
+    figures = evaluation.get("challenger", {})
+    shown = ("auc", "log_loss", "normalised_entropy", "calibration_ratio")
+    values = {name: figures[name]["value"] for name in shown if name in figures}
+    return values | {name: figures[name] for name in ("calibration_error", "num_rows") if name in figures}
+
+
+def _leaves(content: Any, key: str) -> list[tuple[str, Any]]:
+    if isinstance(content, dict) and content:
+        return [leaf for name, part in content.items() for leaf in _leaves(part, f"{key}.{name}" if key else str(name))]
+    return [(key, content)]
+
+
+def _words_of(event: Event) -> str:
+    return "registered" if event.stage is None else f"to {event.stage}"
+
+
+def _short(value: Any) -> str:
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= 26 else f"{text[:23]}..."
+
+
+def _moment(microseconds: int | None) -> str | None:
+    if microseconds is None:
+        return None
+    return datetime.fromtimestamp(microseconds / 1e6, UTC).isoformat(timespec="seconds")

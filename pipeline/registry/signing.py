@@ -1,0 +1,44 @@
+"""Signatures over a bundle's folder with model-signing and a key pair (elliptic curve, PEM), beside the bundle."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from components.errors import ConfigError, IntegrityError
+
+
+def sign(bundle: Path, private_key: Path) -> bytes:
+    """The signature of every file of a bundle; raises ConfigError for a key that cannot sign."""
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder, "signature")
+        try:
+            from model_signing.signing import Config
+
+            Config().use_elliptic_key_signer(private_key=private_key).sign(bundle, target)
+        except ImportError as error:
+            raise ConfigError(f"CTR_SIGNING_KEY is set, but model-signing is not installed ({error})") from error
+        except (OSError, ValueError, TypeError) as error:
+            raise ConfigError(f"{private_key}: cannot sign with this key ({error}); see CTR_SIGNING_KEY") from error
+        return target.read_bytes()
+
+
+def check_signature(bundle: Path, signature: bytes | None, public_key: Path, where: str) -> None:
+    """Raise IntegrityError unless the signature is of this bundle and by this key."""
+    if signature is None:
+        raise IntegrityError(f"{where}: the bundle is not signed, but CTR_PUBLIC_KEY asks for a signature")
+    if not public_key.is_file():
+        raise ConfigError(f"{public_key}: no such key file; see CTR_PUBLIC_KEY")
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "signature")
+        source.write_bytes(signature)
+        try:
+            from cryptography.exceptions import InvalidSignature
+            from model_signing.verifying import Config
+
+            try:
+                Config().use_elliptic_key_verifier(public_key=public_key).verify(bundle, source)
+            except (ValueError, TypeError, KeyError, InvalidSignature) as error:
+                raise IntegrityError(f"{where}: the signature is not this key's over this bundle ({error})") from error
+        except ImportError as error:
+            raise ConfigError(f"CTR_PUBLIC_KEY is set, but model-signing is not installed ({error})") from error

@@ -1,0 +1,106 @@
+"""Reproducing a version: its commit in a fresh checkout, its window and its champion fetched again, its own code run.
+
+The code that runs is the tag's, in the libraries that are installed here; where these are others than were locked then,
+the answer says so.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from components.champion import Champion
+from components.errors import ConfigError, IntegrityError, OutsideError
+from components.lineage import lock_digest, read_lineage
+from components.manifest import verify_manifest
+from pipeline.acts import home_of, read_environment, registry_of
+from pipeline.plan import read_plan
+from pipeline.promotion import PROJECT, Said
+from pipeline.run import Workspace
+
+
+def reproduce(root: Path, version: str) -> Said:
+    """Run a version's line again from its commit, and compare bundle and files; exit 6 where they differ."""
+    home = Workspace(root.absolute())
+    registry, outside = registry_of(home), read_environment(home_of(home))
+    with tempfile.TemporaryDirectory(prefix=f"reproduce-{version}-", dir=home.state("reproduce")) as name:
+        place = Path(name)
+        with registry.cloned() as clone:
+            found = registry.registered(clone, version)
+            clone.git("worktree", "add", "--quiet", "--detach", str(place / "checkout"), found.commit)
+            project = place / "checkout" / PROJECT
+            if not (project / "dvc.yaml").is_file():
+                raise ConfigError(f"{found.name}@{version}: its commit holds no dvc.yaml, so there is no line to run")
+            registry.fetch(version, place / "recorded")
+            lineage = read_lineage(place / "recorded")
+            workspace = Workspace(project)
+            judged_against = registry.record(clone, found.commit).judged_against
+            _pin(workspace, registry_version(registry, clone, judged_against), place, registry.fetch)
+            environment = os.environ | {
+                "CTR_DATA": str(outside.data),
+                "CTR_REGISTRY": outside.registry,
+                "CTR_STORE": outside.store,
+                "CTR_SERVED": str(outside.served),
+            }
+            _run(project, environment, "python -m pipeline fetch --only raw_log")
+            for step in read_plan(project / "dvc.yaml").up_to("bundle").steps:
+                if step.verb != "fetch":
+                    _run(project, environment, step.command)
+        made = project / "artifacts" / "bundle"
+        differing = _differing(place / "recorded", made)
+        digest = verify_manifest(made)
+    facts: dict[str, Any] = {
+        "version": version,
+        "recorded": found.digest,
+        "reproduced": digest,
+        "is_same": digest == found.digest,
+        "differing_files": differing,
+        "are_libraries_the_same": lineage.lock_sha256 == lock_digest(),
+    }
+    if facts["is_same"]:
+        return Said(facts, f"{found.name}@{version} was reproduced: bundle {digest}, the same bytes", 0)
+    locked = "" if facts["are_libraries_the_same"] else " (the libraries here are not the ones that were locked then)"
+    words = f"{found.name}@{version} was not reproduced: bundle {digest}, recorded {found.digest}; other: {differing}{locked}"
+    return Said(facts, words, IntegrityError.exit_code)
+
+
+def registry_version(registry: Any, clone: Any, digest: str | None) -> str | None:
+    """The version with a digest, or None for none."""
+    if digest is None:
+        return None
+    for event in registry.events(clone):
+        if event.kind == "register" and registry.record(clone, event.commit).digest == digest:
+            return str(event.version)
+    raise IntegrityError(f"the version was judged against bundle {digest}, which no tag names")
+
+
+def _pin(workspace: Workspace, version: str | None, place: Path, fetch: Any) -> None:
+    if version is None:
+        workspace.write("champion", Champion.none())
+        return
+    fetch(version, place / "champion")
+    workspace.write("champion", Champion.from_bundle(place / "champion", version))
+
+
+def _run(folder: Path, environment: dict[str, str], command: str) -> None:
+    words = [sys.executable, *command.split()[1:]]
+    done = subprocess.run(words, cwd=folder, env=environment, stdout=sys.stderr, check=False)
+    if done.returncode != 0:
+        raise OutsideError(f"{folder}: `{command}` ended with {done.returncode}; see above")
+
+
+def _differing(one: Path, other: Path) -> list[str]:
+    """Paths whose bytes differ or that only one of the folders has."""
+    paths = {path.relative_to(folder) for folder in (one, other) for path in folder.rglob("*") if path.is_file()}
+    same = {
+        path
+        for path in paths
+        if (one / path).is_file()
+        and (other / path).is_file()
+        and (one / path).read_bytes() == (other / path).read_bytes()
+    }
+    return sorted(str(path) for path in paths - same)
