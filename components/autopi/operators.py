@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from components.autopi.attending import attend
+from components.autopi.results import Gated
 
 # FiBiNET's reduction in the squeeze-and-excitation layer: H = F / 3.
 SENET_REDUCTION = 3
@@ -55,6 +56,11 @@ class Operator(nn.Module):
         """Interact: (F, D, B) -> (E, F, D, B), or (1, F, D, B) without weights; before ReLU and batch norm."""
         raise NotImplementedError
 
+    def view_all(self, x_fdb: torch.Tensor) -> torch.Tensor | Gated:
+        """What `forward` yields, perhaps in factors."""
+        viewed: torch.Tensor = self(x_fdb)
+        return viewed
+
     def count_flops(self) -> int:
         """Multiplications and additions for one row on one edge, ReLU and batch norm left out."""
         raise NotImplementedError
@@ -86,6 +92,10 @@ class Senet(Operator):
     def forward(self, x_fdb: torch.Tensor) -> torch.Tensor:
         """See Operator."""
         return x_fdb * self.gates(x_fdb).unsqueeze(2)
+
+    def view_all(self, x_fdb: torch.Tensor) -> Gated:
+        """See Operator; y = X * gates need not be made."""
+        return Gated(x_fdb, self.gates(x_fdb))
 
     def gates(self, x_fdb: torch.Tensor) -> torch.Tensor:
         """How much of each field passes: (F, D, B) -> (E, F, B), none below 0."""

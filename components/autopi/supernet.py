@@ -53,7 +53,8 @@ class SourceEdges(nn.Module):
         viewed = []
         noisy_fdb = x_fdb if skip_noise_fdb is None else x_fdb + skip_noise_fdb
         for operator in self.operators:
-            viewed.append(operator(noisy_fdb if isinstance(operator, Skip) else x_fdb))
+            assert isinstance(operator, Operator)
+            viewed.append(operator.view_all(noisy_fdb if isinstance(operator, Skip) else x_fdb))
         parts: tuple[torch.Tensor, ...] = self.mixture(viewed, strength_eo)
         return parts
 
