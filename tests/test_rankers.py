@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from components.rankers import RANKERS, FieldEmbedding, Ranker, RankerParams
+from components.rankers.dropout import Dropout
 
 FIELD_SIZES = (3, 5, 4)
 PARAMS = RankerParams(embedding_width=2, hidden_widths=(6, 4), dropout=0.5, use_batch_norm=True)
@@ -163,6 +164,25 @@ def test_logistic_regression_learns_main_effects_but_no_interaction_and_the_perc
     assert fitted_loss("linear", interaction, ids) == pytest.approx(math.log(2), abs=1e-3)
     assert fitted_loss("mlp", main, ids) < 0.05
     assert fitted_loss("mlp", interaction, ids) < 0.05
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5])
+def test_dropout_leaves_out_its_share_and_keeps_the_mean(share: float) -> None:
+    torch.manual_seed(1)
+    dropout = Dropout(share)
+    x = torch.ones(1001, 999, requires_grad=True)
+    y = dropout(x)
+    y.sum().backward()
+    num = x.numel()
+    # Five deviations of a binomial share.
+    assert abs(float((y == 0).double().mean()) - share) < 5 * math.sqrt(share * (1 - share) / num)
+    assert torch.allclose(y[y != 0], torch.tensor(1 / (1 - share)), rtol=1e-4)
+    # Neighbours share a draw of 64 bits and must still be independent of each other.
+    pairs = (y.flatten()[:-1] == 0) & (y.flatten()[1:] == 0)
+    assert abs(float(pairs.double().mean()) - share**2) < 6 * share / math.sqrt(num)
+    assert x.grad is not None
+    assert torch.equal(x.grad, y.detach())
+    assert torch.equal(dropout.eval()(x), x)
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")

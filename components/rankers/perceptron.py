@@ -10,6 +10,7 @@ import itertools
 import torch
 from torch import nn
 
+from components.rankers.dropout import Dropout
 from components.rankers.ranker import FieldEmbedding, Ranker, RankerParams
 
 
@@ -28,9 +29,9 @@ class Perceptron(Ranker):
             layers.append(nn.Linear(width_in, width_out))
             if params.use_batch_norm:
                 layers.append(nn.BatchNorm1d(width_out))
-            layers.append(nn.ReLU())
+            layers.append(nn.ReLU(inplace=True))
             if params.dropout > 0:
-                layers.append(nn.Dropout(params.dropout))
+                layers.append(Dropout(params.dropout))
         self.hidden = nn.Sequential(*layers)
         self.output = nn.Linear(widths[-1], 1)
 
