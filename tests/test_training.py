@@ -348,7 +348,7 @@ def test_after_downsampling_the_corrected_scores_are_calibrated(
     truth = expit(true_logits(tune.ids) - math.log(keep_rate))
     expected = metrics.calibration_ratio(tune.clicks, truth)
     assert metrics.calibration_ratio(tune.clicks, sampled) == pytest.approx(expected, abs=0.12)
-    assert expected > 1.25
+    assert expected > 1.2
     assert metrics.calibration_ratio(tune.clicks, corrected) == pytest.approx(1.0, abs=0.12)
     best = ranker.history[ranker.best_epoch]
     assert metrics.log_loss(tune.clicks, corrected) == pytest.approx(best.tune_log_loss, abs=1e-6)
