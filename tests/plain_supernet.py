@@ -6,6 +6,7 @@ Kept as the reference for outputs and gradients, and as what `bench search` is m
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -52,7 +53,8 @@ class PlainPerceptron(nn.Module):
         self.linear = nn.Linear(num_fields * width, num_fields * width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.linear(x.flatten(1)).view_as(x)
+        flat: torch.Tensor = self.linear(x.flatten(1))
+        return flat.view_as(x)
 
 
 class PlainConvolution(nn.Module):
@@ -61,7 +63,8 @@ class PlainConvolution(nn.Module):
         self.convolution = nn.Conv1d(num_fields, num_fields, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.convolution(x)
+        mixed: torch.Tensor = self.convolution(x)
+        return mixed
 
 
 class PlainSkip(nn.Module):
@@ -72,7 +75,9 @@ class PlainSkip(nn.Module):
         return x
 
 
-PLAIN = {
+Noises = dict[str, list[torch.Tensor]] | None
+
+PLAIN: dict[str, Callable[[int, int], nn.Module]] = {
     "skip": PlainSkip,
     "senet": PlainSenet,
     "self_attention": PlainAttention,
@@ -91,11 +96,9 @@ class MixedEdge(nn.Module):
 
     def forward(self, x: torch.Tensor, strength_o: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
         total = torch.zeros_like(x)
+        noisy = x if noise is None else x + noise
         for number, (name, operator, norm) in enumerate(zip(self.names, self.operators, self.norms, strict=True)):
-            if name == "skip":
-                y = x if noise is None else x + noise
-            else:
-                y = torch.relu(operator(x))
+            y = noisy if name == "skip" else torch.relu(operator(x))
             total = total + strength_o[number] * norm(y)
         return total
 
@@ -106,7 +109,8 @@ class PlainSupernet(nn.Module):
         fields, width, nodes = len(field_sizes), space.width, space.num_nodes
         self.space = space
         self.offsets = torch.tensor([sum(field_sizes[:field]) for field in range(fields)])
-        self.tables = nn.ModuleList(nn.Embedding(sum(field_sizes), width) for _ in range(2))
+        self.table_1 = nn.Embedding(sum(field_sizes), width)
+        self.table_2 = nn.Embedding(sum(field_sizes), width)
         self.edges = nn.ModuleDict(
             {
                 cell: nn.ModuleList(MixedEdge(space.operators, fields, width) for _ in edges_of(cell, nodes))
@@ -115,83 +119,72 @@ class PlainSupernet(nn.Module):
         )
         self.join = nn.Conv1d(nodes * fields, fields, 1)
         self.output = nn.Linear(nodes * fields * width, 1)
-        self.alpha = nn.ParameterDict(
-            {cell: torch.zeros(len(edges_of(cell, nodes)), len(space.operators)) for cell in NUM_INPUTS}
-        )
-        self.beta = nn.ParameterDict({cell: torch.zeros(len(edges_of(cell, nodes))) for cell in NUM_INPUTS})
+        for cell in NUM_INPUTS:
+            num_edges = len(edges_of(cell, nodes))
+            self.register_parameter(f"alpha_{cell}", nn.Parameter(torch.zeros(num_edges, len(space.operators))))
+            self.register_parameter(f"beta_{cell}", nn.Parameter(torch.zeros(num_edges)))
 
-    def forward(
-        self, ids: torch.Tensor, temperature: float, noises: dict[str, list[torch.Tensor]] | None
-    ) -> torch.Tensor:
-        first, second = (table(ids.long() + self.offsets) for table in self.tables)
+    def architecture_parameters(self) -> list[nn.Parameter]:
+        return [self.get_parameter(f"{kind}_{cell}") for cell in NUM_INPUTS for kind in ("alpha", "beta")]
+
+    def forward(self, ids: torch.Tensor, temperature: float, noises: Noises) -> torch.Tensor:
+        rows = ids.long() + self.offsets
+        first, second = self.table_1(rows), self.table_2(rows)
         joined = self.join(torch.cat(self.cell("interaction", [first], temperature, noises), 1))
         nodes = self.cell("ensemble", [joined, second], temperature, noises)
-        return self.output(torch.cat(nodes, 1).flatten(1)).squeeze(1)
+        logits: torch.Tensor = self.output(torch.cat(nodes, 1).flatten(1))
+        return logits.squeeze(1)
 
-    def cell(
-        self, cell: str, inputs: list[torch.Tensor], temperature: float, noises: dict[str, list[torch.Tensor]] | None
-    ) -> list[torch.Tensor]:
+    def cell(self, cell: str, inputs: list[torch.Tensor], temperature: float, noises: Noises) -> list[torch.Tensor]:
         nodes = list(inputs)
+        alpha, beta = self.get_parameter(f"alpha_{cell}"), self.get_parameter(f"beta_{cell}")
+        edges = edges_of(cell, self.space.num_nodes)
         for target in range(len(inputs), len(inputs) + self.space.num_nodes):
-            entering = [
-                (number, source)
-                for number, (end, source) in enumerate(edges_of(cell, self.space.num_nodes))
-                if end == target
-            ]
-            shares = torch.softmax(torch.stack([self.beta[cell][number] for number, _ in entering]) / temperature, 0)
+            entering = [(number, source) for number, (end, source) in enumerate(edges) if end == target]
+            shares = torch.softmax(torch.stack([beta[number] for number, _ in entering]) / temperature, 0)
             total = torch.zeros_like(inputs[0])
             for share, (number, source) in zip(shares, entering, strict=True):
-                strengths = torch.softmax(self.alpha[cell][number] / temperature, 0) * share
+                strengths = torch.softmax(alpha[number] / temperature, 0) * share
                 noise = None if noises is None else noises[cell][source]
-                total = total + self.edges[cell][number](nodes[source], strengths, noise)
+                edge = self.get_submodule(f"edges.{cell}.{number}")
+                total = total + edge(nodes[source], strengths, noise)
             nodes.append(total)
         return nodes[len(inputs) :]
 
 
-def copy_weights(supernet: Supernet, plain: PlainSupernet) -> list[tuple[str, nn.Parameter, torch.Tensor]]:
-    """Give `plain` the weights of `supernet`; return (name, plain parameter, the same part of the supernet's parameter's gradient).
-
-    The last of each triple is a function of the supernet's gradients as they are when it is called.
-    """
-    pairs = pair_weights(supernet, plain)
-    with torch.no_grad():
-        for _, mine, theirs, pick in pairs:
-            mine.copy_(pick(theirs))
-    return [(name, mine, theirs) for name, mine, theirs, _ in pairs]
+Pick = Callable[[torch.Tensor], torch.Tensor]
 
 
-def pair_weights(supernet: Supernet, plain: PlainSupernet):  # type: ignore[no-untyped-def]
-    """(name, plain parameter, supernet parameter, which part of the latter the former is)."""
+def pair_weights(supernet: Supernet, plain: PlainSupernet) -> list[tuple[str, nn.Parameter, nn.Parameter, Pick]]:
+    """(name, plain parameter, supernet parameter, which part of the latter the former is) of every plain parameter."""
 
-    def whole(like: torch.Tensor):  # type: ignore[no-untyped-def]
+    def whole(like: torch.Tensor) -> Pick:
         return lambda tensor: tensor.reshape(like.shape)
 
-    def edge_part(edge: int, like: torch.Tensor):  # type: ignore[no-untyped-def]
+    def edge_part(edge: int, like: torch.Tensor) -> Pick:
         return lambda tensor: tensor[edge].reshape(like.shape)
 
-    pairs = []
-    for number, embedding in enumerate((supernet.embedding_1, supernet.embedding_2)):
-        pairs.append((f"table {number}", plain.tables[number].weight, embedding.table))
-    pairs.append(("join weight", plain.join.weight, supernet.join_weight))
-    pairs.append(("join bias", plain.join.bias, supernet.join_bias))
-    pairs.append(("output weight", plain.output.weight, supernet.output_weight))
-    pairs.append(("output bias", plain.output.bias, supernet.output_bias))
+    names = {
+        "table_1.weight": "embedding_1.table",
+        "table_2.weight": "embedding_2.table",
+        "join.weight": "join_weight",
+        "join.bias": "join_bias",
+        "output.weight": "output_weight",
+        "output.bias": "output_bias",
+        **{f"{kind}_{cell}": f"{kind}_{cell}" for kind in ("alpha", "beta") for cell in NUM_INPUTS},
+    }
+    found: list[tuple[str, nn.Parameter, nn.Parameter, Pick]] = []
+    for name, other in names.items():
+        own = plain.get_parameter(name)
+        found.append((name, own, supernet.get_parameter(other), whole(own)))
     for cell in NUM_INPUTS:
-        pairs.append((f"alpha {cell}", plain.alpha[cell], supernet.get_parameter(f"alpha_{cell}")))
-        pairs.append((f"beta {cell}", plain.beta[cell], supernet.get_parameter(f"beta_{cell}")))
-    triples = [(name, mine, theirs, whole(mine)) for name, mine, theirs in pairs]
-    for cell in NUM_INPUTS:
-        grouped = getattr(supernet, cell)
         leaving: dict[int, int] = {}
         for number, (_, source) in enumerate(edges_of(cell, supernet.space.num_nodes)):
             place = leaving.get(source, 0)
             leaving[source] = place + 1
-            for name, mine, theirs in zip(
-                supernet.space.operators,
-                plain.edges[cell][number].operators,
-                grouped.sources[source].operators,
-                strict=True,
-            ):
-                for (label, left), right in zip(mine.named_parameters(), theirs.parameters(), strict=True):
-                    triples.append((f"{cell} edge {number} {name} {label}", left, right, edge_part(place, left)))
-    return triples
+            mixed = plain.get_submodule(f"edges.{cell}.{number}.operators").children()
+            grouped = supernet.get_submodule(f"{cell}.sources.{source}.operators").children()
+            for name, single, group in zip(supernet.space.operators, mixed, grouped, strict=True):
+                for left, right in zip(single.parameters(), group.parameters(), strict=True):
+                    found.append((f"{cell} edge {number} {name}", left, right, edge_part(place, left)))
+    return found

@@ -201,7 +201,7 @@ def test_the_gradient_of_a_mixture_is_that_of_finite_differences() -> None:
 
 
 def test_a_mixture_in_use_normalises_by_what_it_has_seen() -> None:
-    mixture, viewed, rectified, strength_eo = mixture_case()
+    mixture, viewed, _, strength_eo = mixture_case()
     for _ in range(300):
         mixture([y.clone() for y in viewed], strength_eo)
     learned = mixture([y.clone() for y in viewed], strength_eo)

@@ -1,0 +1,166 @@
+"""The found network is its architecture and nothing else, counts itself rightly, and can be served."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from components.autopi.architecture import Architecture
+from components.autopi.network import FoundNetwork
+from components.autopi.operators import OPERATORS
+from components.errors import ConfigError
+from components.rankers.ranker import RankerParams
+from tests.plain_supernet import PLAIN
+
+FIELD_SIZES = (5, 6, 7)
+PARAMS = RankerParams(embedding_width=4, hidden_widths=(), dropout=0.0, use_batch_norm=True)
+ALL_OPERATORS = (
+    "3 fields | interaction fm(0) senet(0)+self_attention(1) | "
+    "ensemble single_layer_perceptron(0)+skip(1) convolution_1d(1)+fm(2)"
+)
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.set_num_threads(1)
+    torch.manual_seed(1)
+
+
+def network(line: str = ALL_OPERATORS, params: RankerParams = PARAMS) -> FoundNetwork:
+    return FoundNetwork(FIELD_SIZES, Architecture.from_text(line, "here"), params)
+
+
+def rows(count: int) -> torch.Tensor:
+    return torch.stack([torch.randint(0, size, (count,)) for size in FIELD_SIZES], 1).int()
+
+
+def plain_logits(found: FoundNetwork, line: str, ids: torch.Tensor) -> torch.Tensor:
+    """The same network once more, the batch first, from the reference's operators and torch's batch norm."""
+    architecture = Architecture.from_text(line, "here")
+    fields, width = len(FIELD_SIZES), found.embedding_1.width
+    kept = {"interaction": found.interaction, "ensemble": found.ensemble}
+    inputs = [found.embedding_1(ids)]
+    for name, cell in architecture.cells():
+        nodes = list(inputs)
+        for edges, modules in zip(cell.nodes, kept[name].nodes, strict=True):
+            total = torch.zeros_like(nodes[0])
+            for edge, module in zip(edges, modules, strict=True):
+                operator = PLAIN[edge.operator](fields, width).double()
+                for mine, theirs in zip(operator.parameters(), module.operator.parameters(), strict=True):
+                    mine.data = theirs.data.reshape(mine.shape)
+                y = operator(nodes[edge.source])
+                y = y if edge.operator == "skip" else torch.relu(y)
+                norm = torch.nn.BatchNorm1d(fields).double()
+                norm.load_state_dict(module.norm.state_dict())
+                total = total + norm.train(found.training)(y)
+            nodes.append(total)
+        last = torch.cat(nodes[len(inputs) :], 1)
+        if name == "interaction":
+            joined = torch.einsum("fg,bgd->bfd", found.join_weight, last) + found.join_bias
+            inputs = [joined, found.embedding_2(ids)]
+    return found.output(last.flatten(1))[:, 0]
+
+
+@pytest.mark.parametrize("is_training", [True, False])
+def test_the_network_is_its_architecture(is_training: bool) -> None:
+    found = network().double()
+    for module in found.modules():
+        if isinstance(module, torch.nn.BatchNorm1d):
+            torch.nn.init.uniform_(module.weight)
+            torch.nn.init.uniform_(module.bias)
+    found(rows(40))
+    found.train(is_training)
+    ids = rows(9)
+    torch.testing.assert_close(plain_logits(found, ALL_OPERATORS, ids), found(ids))
+
+
+def test_one_row_alone_scores_as_among_others() -> None:
+    found = network()
+    found(rows(50))
+    found.eval()
+    ids = rows(6)
+    alone = torch.cat([found(ids[row : row + 1]) for row in range(6)])
+    torch.testing.assert_close(alone, found(ids))
+
+
+def test_every_parameter_learns() -> None:
+    found = network()
+    found(rows(60)).square().sum().backward()
+    for name, parameter in found.named_parameters():
+        assert parameter.grad is not None, name
+        assert bool((parameter.grad != 0).any()), name
+
+
+def test_parameters_and_flops_are_those_counted_by_hand() -> None:
+    found = network()
+    norms = 7 * 2 * 3  # scale and shift of three fields on seven edges
+    senet, attention, perceptron, convolution = 3 + 3, 3 * 16, 12 * 12 + 12, 9 + 3
+    join, output = 3 * 6 + 3, 2 * 12 + 1
+    assert found.count_parameters() == norms + senet + attention + perceptron + convolution + join + output
+    fm, senet, attention = 36, 12 + 6 + 6 + 12, 3 * 2 * 3 * 16 + 2 * 2 * 9 * 4 + 27
+    perceptron, convolution = 2 * 144 + 12, 2 * 9 * 4 + 12
+    operators = fm + senet + attention + perceptron + convolution + fm
+    sums = 3 * 12  # three of the four nodes have two edges
+    join, output = 2 * 3 * 6 * 4 + 12, 2 * 24
+    assert found.count_flops() == operators + 7 * 2 * 12 + sums + join + output
+
+
+def test_embeddings_are_told_from_the_other_parameters() -> None:
+    found = network()
+    assert [tuple(table.shape) for table in found.embedding_parameters()] == [(18, 4), (18, 4)]
+
+
+def test_without_batch_norm_there_is_none() -> None:
+    found = network(params=RankerParams(4, (), 0.0, False))
+    assert not any(isinstance(module, torch.nn.BatchNorm1d) for module in found.modules())
+    assert bool(torch.isfinite(found(rows(3))).all())
+
+
+def test_dropout_acts_in_training_only() -> None:
+    found = network(params=RankerParams(4, (), 0.5, True))
+    ids = rows(20)
+    found(ids)
+    assert not torch.equal(found(ids), found(ids))
+    found.eval()
+    assert torch.equal(found(ids), found(ids))
+
+
+def test_an_architecture_for_other_fields_is_refused() -> None:
+    with pytest.raises(ConfigError, match="is for 4 fields, this log has 3"):
+        network(ALL_OPERATORS.replace("3 fields", "4 fields"))
+
+
+def test_an_unknown_operator_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"operators \['magic'\] are unknown"):
+        network(ALL_OPERATORS.replace("senet", "magic"))
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_every_operator_can_be_a_network_of_its_own(name: str) -> None:
+    found = network(f"3 fields | interaction {name}(0) | ensemble {name}(0)+{name}(1)")
+    found(rows(20)).sum().backward()
+    assert all(parameter.grad is not None for parameter in found.parameters())
+
+
+def test_the_exported_network_gives_the_same_logits_for_any_number_of_rows(tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    found = network()
+    for _ in range(20):
+        found(rows(50))
+    found.eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own deprecations
+        program = torch.onnx.export(
+            found, (rows(3),), dynamo=True, dynamic_shapes=({0: torch.export.Dim("rows")},), verbose=False
+        )
+    assert program is not None
+    program.save(tmp_path / "network.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "network.onnx", providers=["CPUExecutionProvider"])
+    for count in (1, 2, 100):
+        ids = rows(count)
+        (logits,) = session.run(None, {session.get_inputs()[0].name: ids.numpy()})
+        np.testing.assert_allclose(logits, found(ids).detach().numpy(), rtol=1e-4, atol=1e-5)
