@@ -114,13 +114,15 @@ def read_log(lines: pl.LazyFrame, raw_log: RawLog, folder: Path) -> Reading:
     )
     beside = judged.select(is_kept.alias("is_kept"), NUMBER, _fingerprint(schema, names).alias(_FINGERPRINT))
 
-    rows, quarantine = folder / "read.parquet", folder / "quarantine.parquet"
-    _, _, tallied, stood_beside = pl.collect_all(
-        [sink_table(table, rows), sink_table(bad, quarantine), tally, beside], engine="streaming"
+    # ... and all but the tally go to disk: of two results in memory the engine would hold back the rows of the whole file.
+    rows, quarantine, columns = folder / "read.parquet", folder / "quarantine.parquet", folder / "beside.parquet"
+    _, _, _, tallied = pl.collect_all(
+        [sink_table(table, rows), sink_table(bad, quarantine), sink_table(beside, columns), tally], engine="streaming"
     )
     kept = tallied.filter(~pl.col(_IS_BROKEN) & ~pl.col(_IS_OUTSIDE)).sort(SOURCE)
     reasons = pl.scan_parquet(quarantine).group_by("reason").agg(pl.len().cast(pl.Int64)).collect()
-    stood_beside = stood_beside.filter("is_kept")
+    stood_beside = pl.scan_parquet(columns).filter("is_kept").select(NUMBER, _FINGERPRINT).collect()
+    columns.unlink()
     return Reading(
         rows,
         quarantine,
