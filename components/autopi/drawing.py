@@ -1,234 +1,210 @@
-"""Pictures of a found architecture and of the search that found it, as SVG text: no script, no font fetched, same bytes.
+"""The found network as a picture: SVG text, the same bytes for the same content.
 
-Nodes stand in a row in the data's order; every kept edge is an arc above them, as high as it reaches far, so that no two
-arcs share an apex and no two labels overlap. All inner nodes join in the cell's output, along the rail below.
+Torch-free; nothing is fetched: fonts are named by family only, and the widths of words are estimated generously. Nodes
+stand in a row; each edge rises from its source, runs on a lane of its own above the row and comes down on its target.
+All upright lines stand above nodes and all words between them, so no line ever crosses a word.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
-from html import escape
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
-from components.autopi.architecture import Architecture, Cell, Edge, EpochRecord, FoundArchitecture
+from components.autopi.architecture import Architecture, Cell, Edge
+from components.autopi.course import alpha_course
+from components.autopi.palette import COLOURS, colour_of, words_of
+from components.autopi.svg import INK, box, document, line, polygon, text, width_of
 
-COLOURS = {
-    "skip": "#767676",
-    "senet": "#0072b2",
-    "self_attention": "#d55e00",
-    "fm": "#009e73",
-    "single_layer_perceptron": "#cc79a7",
-    "convolution_1d": "#b8860b",
-}
-SHORT_NAMES = {
-    "senet": "SENET",
-    "self_attention": "attention",
-    "fm": "FM",
-    "single_layer_perceptron": "perceptron",
-    "convolution_1d": "conv 1×1",
-}
-_OTHER_COLOURS = ("#56b4e9", "#7f3c8d", "#11a579", "#3969ac", "#80ba5a", "#e68310")
-_FONT = "font-family='Helvetica, Arial, sans-serif'"
-_INK, _FAINT = "#222222", "#b5b5b5"
-_SPACING, _LEFT, _NODE_RADIUS = 172.0, 96.0, 17.0
-_FIRST_ARC, _ARC_STEP = 40.0, 38.0
-_JOINS = {"interaction": ("output", "convolution of nodes"), "ensemble": ("logit", "linear, of all nodes")}
-_INPUTS = {"interaction": ("embedding 1",), "ensemble": ("interaction", "embedding 2")}
-_PANEL_WIDTH, _PANEL_HEIGHT, _PANELS_A_ROW = 150.0, 92.0, 6
+__all__ = ["alpha_course", "draw"]
+
+_STEP = 276  # from node to node
+_NODE_WIDTH, _NODE_HEIGHT = 124, 50
+_LANE = 40  # from lane to lane
+_MARGIN = 28
+_THIN, _THICK = 2.0, 7.0  # strokes of the weakest thinkable and the strongest edge
+_INNER, _GIVEN, _RESULT, _CELL = "#ffffff", "#dfe9f5", "#fbe9c8", "#f6f7f9"
+_FAINT = "#a5adb8"
 
 
 def draw(architecture: Architecture, field_names: Sequence[str]) -> str:
-    """Both cells, one above the other: kept edges coloured by operator, as thick as they are strong; a legend below."""
-    parts: list[str] = []
-    top = 30.0
-    for name, cell in architecture.cells():
-        drawn, height = _draw_cell(name, cell, top)
-        parts += drawn
-        top += height
-    width = max(_node_x(cell.num_inputs + len(cell.nodes)) for _, cell in architecture.cells()) + 100
-    parts += _legend(sorted(set(architecture.operators()), key=_rank), _LEFT - 60, top + 6)
-    fields = f"{architecture.num_fields} fields: {', '.join(field_names)}"
-    parts += [
-        _text(_LEFT - 60, top + 40 + 17 * n, line, 12, "start", "#555555") for n, line in enumerate(_wrap(fields, 150))
-    ]
-    height = top + 48 + 17 * len(_wrap(fields, 150))
-    return _svg(width, height, f"Architecture: {architecture.to_text()}", parts)
+    """Both cells with their kept edges, coloured by operator, wider where stronger, and a legend.
 
-
-def alpha_course(found: FoundArchitecture) -> str:
-    """How the share of each operator went over the epochs, a panel an edge of the supernet; empty without a history."""
-    if not found.history:
-        return ""
-    parts: list[str] = []
-    top = 10.0
-    for name, cell in found.architecture.cells():
-        parts.append(_text(10, top + 14, f"{name.capitalize()} cell", 15, "start", _INK, is_bold=True))
-        top += 30
-        pairs = list(_supernet_edges(cell))
-        for number, (source, target) in enumerate(pairs):
-            left = 10 + (number % _PANELS_A_ROW) * (_PANEL_WIDTH + 14)
-            at = top + (number // _PANELS_A_ROW) * (_PANEL_HEIGHT + 30)
-            parts += _panel(found, name, number, left, at, f"{source} → {target}")
-        top += math.ceil(len(pairs) / _PANELS_A_ROW) * (_PANEL_HEIGHT + 30) + 8
-    parts += _legend(found.operators, 10, top + 6)
-    width = 10 + _PANELS_A_ROW * (_PANEL_WIDTH + 14)
-    return _svg(width, top + 26, "Share of each operator over the epochs of the search", parts)
-
-
-def _draw_cell(name: str, cell: Cell, top: float) -> tuple[list[str], float]:
-    num_nodes = cell.num_inputs + len(cell.nodes)
-    edges = [(edge, target) for target, node in enumerate(cell.nodes, start=cell.num_inputs) for edge in node]
-    reach = max(target - edge.source for edge, target in edges)
-    row = top + 44 + _FIRST_ARC + _ARC_STEP * (reach - 1)
-    parts = [_text(_LEFT - 60, top, f"{name.capitalize()} cell", 17, "start", _INK, is_bold=True)]
-    parts += _rail(name, cell, row)
-    parts += [line for edge, target in edges for line in _arc(edge, target, row)]
-    parts += [line for edge, target in edges for line in _label(edge, target, row)]
-    for number in range(num_nodes):
-        parts += _node(number, number < cell.num_inputs, _node_x(number), row)
-    for number, words in enumerate(_INPUTS[name]):
-        parts.append(_text(_node_x(number), row + 36, words, 12, "middle", "#555555"))
-    return parts, row - top + 96
-
-
-def _rail(name: str, cell: Cell, row: float) -> list[str]:
-    """The thin line on which all inner nodes reach the output."""
-    first, last = _node_x(cell.num_inputs), _node_x(cell.num_inputs + len(cell.nodes))
-    level = row + 46
-    style = f"fill='none' stroke='{_FAINT}' stroke-width='1.5'"
-    drops = "".join(
-        f"M{_node_x(n):.1f} {row + _NODE_RADIUS:.1f}V{level:.1f}"
-        for n in range(cell.num_inputs, cell.num_inputs + len(cell.nodes))
+    `field_names` are those of the log, as many as the architecture has fields.
+    """
+    strengths = [edge.strength for _, cell in architecture.cells() for edges in cell.nodes for edge in edges]
+    strongest = max((strength for strength in strengths if strength is not None), default=1.0) or 1.0
+    interaction = _Row(
+        architecture.interaction, "Interaction cell", ("embedding 1",), "result", _MARGIN + 76, strongest
     )
-    word, how = _JOINS[name]
-    return [
-        f"<path d='{drops}M{first:.1f} {level:.1f}H{last:.1f}V{row + 18:.1f}' {style}/>",
-        f"<rect x='{last - 40:.1f}' y='{row - 18:.1f}' width='80' height='36' rx='6' fill='#ffffff' stroke='{_INK}' stroke-width='1.5'/>",
-        _text(last, row + 5, word, 13, "middle", _INK, is_bold=True),
-        _text(last - 8, level + 16, how, 12, "end", "#555555"),
-    ]
-
-
-def _arc(edge: Edge, target: int, row: float) -> list[str]:
-    start, end = _node_x(edge.source), _node_x(target)
-    apex = row - _height(edge, target)
-    lift = row - (row - apex) * 4 / 3  # a cubic with both handles at this height has its apex three quarters up
-    x1, x2 = start + 9, end - 9
-    y = row - _NODE_RADIUS + 2
-    lift -= (row - y) / 3
-    width = 2.0 if edge.strength is None else 1.5 + 8.0 * min(edge.strength, 0.5)
-    colour = _colour(edge.operator)
-    bend = (x2 - x1) * 0.18
-    return [
-        f"<path d='M{x1:.1f} {y:.1f}C{x1 + bend:.1f} {lift:.1f} {x2 - bend:.1f} {lift:.1f} {x2:.1f} {y:.1f}' fill='none' "
-        f"stroke='{colour}' stroke-width='{width:.2f}'/>",
-        f"<path d='M{x2:.1f} {y + 1:.1f}l-9.5 -5.5l7.5 -5.5z' fill='{colour}'/>",
-    ]
-
-
-def _label(edge: Edge, target: int, row: float) -> list[str]:
-    words = SHORT_NAMES.get(edge.operator, edge.operator)
-    if edge.strength is not None:
-        words += f" {edge.strength:.2f}"
-    centre = (_node_x(edge.source) + _node_x(target)) / 2
-    level = row - _height(edge, target)
-    width = 7.1 * len(words) + 12
-    return [
-        f"<rect x='{centre - width / 2:.1f}' y='{level - 10:.1f}' width='{width:.1f}' height='20' rx='10' fill='#ffffff' "
-        f"stroke='{_colour(edge.operator)}' stroke-width='1'/>",
-        _text(centre, level + 4.5, words, 12.5, "middle", _INK),
-    ]
-
-
-def _node(number: int, is_input: bool, x: float, row: float) -> list[str]:
-    fill = "#e8eef4" if is_input else "#ffffff"
-    return [
-        f"<circle cx='{x:.1f}' cy='{row:.1f}' r='{_NODE_RADIUS}' fill='{fill}' stroke='{_INK}' stroke-width='1.5'/>",
-        _text(x, row + 5, str(number), 14, "middle", _INK, is_bold=True),
-    ]
-
-
-def _panel(found: FoundArchitecture, cell_name: str, number: int, left: float, top: float, title: str) -> list[str]:
+    ensemble_inputs = ("interaction|cell's result", "embedding 2")
+    ensemble = _Row(
+        architecture.ensemble, "Ensemble cell", ensemble_inputs, "logit", interaction.bottom + 24, strongest
+    )
+    width = max(interaction.right, ensemble.right) + _MARGIN
+    kept = set(architecture.operators())
+    operators = [*(name for name in COLOURS if name in kept), *sorted(kept - set(COLOURS))]
+    legend, bottom = _legend(operators, width, ensemble.bottom + 40)
     parts = [
-        _text(left, top + 11, title, 12, "start", "#555555"),
-        f"<rect x='{left:.1f}' y='{top + 16:.1f}' width='{_PANEL_WIDTH}' height='{_PANEL_HEIGHT - 16:.1f}' fill='none' stroke='#dddddd'/>",
+        text(_MARGIN, _MARGIN + 20, "Found network of interactions", 24, bold=True),
+        text(_MARGIN, _MARGIN + 50, _fields_in_words(field_names, width - 2 * _MARGIN), 18),
+        *interaction.parts(width - 2 * _MARGIN),
+        *ensemble.parts(width - 2 * _MARGIN),
+        *legend,
     ]
-    last = max(len(found.history) - 1, 1)
-    for place, operator in enumerate(found.operators):
-        points = []
-        for step, epoch in enumerate(found.history):
-            share = _shares(epoch, cell_name, number)[place]
-            x = left + _PANEL_WIDTH * step / last
-            points.append(f"{x:.1f},{top + _PANEL_HEIGHT - (_PANEL_HEIGHT - 16) * share:.1f}")
-        parts.append(
-            f"<polyline points='{' '.join(points)}' fill='none' stroke='{_colour(operator)}' stroke-width='1.8'/>"
+    return document(width, bottom + _MARGIN, parts, f"AutoPI network: {architecture.to_text()}")
+
+
+@dataclass(frozen=True)
+class _Way:
+    """One edge's way: from above its source at x_from up to a lane, along it, down to its target at x_to."""
+
+    edge: Edge
+    target: int
+    lane: int
+    x_from: float
+    x_to: float
+
+
+class _Row:
+    """One cell laid out: given nodes, inner nodes and the result in a row, the edges' lanes above, the collecting line below."""
+
+    def __init__(
+        self, cell: Cell, title: str, inputs: tuple[str, ...], result: str, top: int, strongest: float
+    ) -> None:
+        self._cell = cell
+        self._title = title
+        self._top = top
+        self._strongest = strongest
+        self._inputs = inputs
+        self._names = (
+            *inputs,
+            *(f"node {number}" for number, _ in enumerate(cell.nodes, start=cell.num_inputs)),
+            result,
         )
-    return parts
+        self._xs = [_MARGIN + 28 + _NODE_WIDTH // 2 + index * _STEP for index in range(len(self._names))]
+        lanes = _lanes(cell)
+        self._row = top + 44 + (max(lanes.values()) + 1) * _LANE + 18 + _NODE_HEIGHT // 2
+        self._ways = list(self._find_ways(lanes))
+        self.bottom = self._row + _NODE_HEIGHT // 2 + 62
+        self.right = self._xs[-1] + _NODE_WIDTH // 2 + 28
+
+    def _find_ways(self, lanes: dict[tuple[int, int], int]) -> Iterable[_Way]:
+        """Ports: edges come in on the left half of a node's top and leave on its right half, those that go far on the inside."""
+        leaving: dict[int, list[int]] = {}
+        for source, target in lanes:
+            leaving.setdefault(source, []).append(target)
+        for target, edges in enumerate(self._cell.nodes, start=self._cell.num_inputs):
+            for place, edge in enumerate(edges):
+                ends = sorted(leaving[edge.source], reverse=True)
+                out = (ends.index(target) + 1) / (len(ends) + 1)
+                into = (len(edges) - place) / (len(edges) + 1)
+                x_from = self._xs[edge.source] + _NODE_WIDTH / 2 * out
+                x_to = self._xs[target] - _NODE_WIDTH / 2 * into
+                yield _Way(edge, target, lanes[edge.source, target], x_from, x_to)
+
+    def parts(self, width: int) -> list[str]:
+        """The cell as SVG elements."""
+        found = [
+            box(_MARGIN, self._top, width, self.bottom - self._top, _CELL, "none", 10),
+            text(_MARGIN + 16, self._top + 28, self._title, 19, bold=True),
+        ]
+        found += self._collecting_line()
+        for way in sorted(self._ways, key=lambda way: -way.lane):
+            found += self._draw_way(way)
+        top_of_nodes = self._row - _NODE_HEIGHT // 2
+        for index, (x, name) in enumerate(zip(self._xs, self._names, strict=True)):
+            is_given, is_result = index < len(self._inputs), index == len(self._xs) - 1
+            fill = _RESULT if is_result or "result" in name else _GIVEN if is_given else _INNER
+            found.append(box(x - _NODE_WIDTH / 2, top_of_nodes, _NODE_WIDTH, _NODE_HEIGHT, fill, INK, 8))
+            lines = name.split("|")
+            size = 18 if len(lines) == 1 else 15
+            for number, words in enumerate(lines):
+                found.append(text(x, self._row + 6 - 10 * (len(lines) - 1) + 20 * number, words, size, "middle"))
+        return found
+
+    def _draw_way(self, way: _Way) -> list[str]:
+        colour = colour_of(way.edge.operator)
+        share = 0.4 if way.edge.strength is None else way.edge.strength / self._strongest
+        stroke = round(_THIN + (_THICK - _THIN) * share, 2)
+        y = self._row - _NODE_HEIGHT / 2 - 24 - way.lane * _LANE
+        end = self._row - _NODE_HEIGHT / 2
+        tip = 9 + stroke / 2
+        points = [(way.x_from, end), (way.x_from, y), (way.x_to, y), (way.x_to, end - tip)]
+        label = words_of(way.edge.operator)
+        if way.edge.strength is not None:
+            label += f" {way.edge.strength:.3f}".replace(" 0.", " .")
+        # The gap right of the source: no port is there.
+        middle = self._xs[way.edge.source] + _STEP / 2
+        wide = width_of(label, 18) + 8
+        return [
+            line(points, colour, stroke),
+            polygon([(way.x_to, end), (way.x_to - tip * 0.6, end - tip), (way.x_to + tip * 0.6, end - tip)], colour),
+            box(middle - wide / 2, y - 11, wide, 22, _CELL, "none", 4),
+            text(middle, y + 6, label, 18, "middle", colour=colour, bold=True),
+        ]
+
+    def _collecting_line(self) -> list[str]:
+        """Every inner node goes into the result, by a convolution or concatenated: one line below the row."""
+        low = self._row + _NODE_HEIGHT / 2
+        y = low + 26
+        inner = self._xs[len(self._inputs) : -1]
+        last = self._xs[-1]
+        found = [line([(x, low), (x, y)], _FAINT, 2) for x in inner]
+        found.append(line([(inner[0], y), (last, y), (last, low + 8)], _FAINT, 2))
+        found.append(polygon([(last, low), (last - 5, low + 9), (last + 5, low + 9)], _FAINT))
+        words = (
+            "1x1 convolution over all nodes"
+            if self._names[-1] == "result"
+            else "all nodes side by side, one linear output"
+        )
+        found.append(text(inner[0], y + 22, words, 17))
+        return found
 
 
-def _shares(epoch: EpochRecord, cell_name: str, number: int) -> list[float]:
-    """Softmax of one edge's alpha at the epoch's temperature."""
-    alpha = (epoch.alpha_interaction if cell_name == "interaction" else epoch.alpha_ensemble)[number]
-    highest = max(alpha)
-    weights = [math.exp((value - highest) / epoch.temperature) for value in alpha]
-    return [weight / sum(weights) for weight in weights]
+def _lanes(cell: Cell) -> dict[tuple[int, int], int]:
+    """(source, target) -> lane: short edges low, and no two edges on one lane over the same stretch."""
+    pairs = [(edge.source, target) for target, edges in enumerate(cell.nodes, start=cell.num_inputs) for edge in edges]
+    taken: list[list[tuple[int, int]]] = []
+    lanes: dict[tuple[int, int], int] = {}
+    for source, target in sorted(pairs, key=lambda pair: (pair[1] - pair[0], pair[0])):
+        free = (
+            lane for lane, others in enumerate(taken) if all(end <= source or target <= start for start, end in others)
+        )
+        lane = next(free, len(taken))
+        if lane == len(taken):
+            taken.append([])
+        taken[lane].append((source, target))
+        lanes[source, target] = lane
+    return lanes
 
 
-def _supernet_edges(cell: Cell) -> Iterator[tuple[int, int]]:
-    """(source, target) of every edge there was to choose from, by target, then source."""
-    for target in range(cell.num_inputs, cell.num_inputs + len(cell.nodes)):
-        for source in range(target):
-            yield source, target
-
-
-def _legend(operators: Sequence[str], left: float, top: float) -> list[str]:
-    parts: list[str] = []
+def _legend(operators: Sequence[str], width: int, top: float) -> tuple[list[str], int]:
+    """A stroke and a name for each operator, then what the numbers mean."""
+    found: list[str] = []
+    x, y = float(_MARGIN), top
     for operator in operators:
-        words = SHORT_NAMES.get(operator, operator)
-        parts.append(f"<rect x='{left:.1f}' y='{top:.1f}' width='22' height='8' rx='2' fill='{_colour(operator)}'/>")
-        parts.append(_text(left + 28, top + 9, words, 12.5, "start", _INK))
-        left += 52 + 7.1 * len(words)
-    return parts
+        words = words_of(operator)
+        needed = 168.0
+        if x + needed > width - _MARGIN and x > _MARGIN:
+            x, y = float(_MARGIN), y + 30
+        found.append(line([(x, y - 6), (x + 34, y - 6)], colour_of(operator), 6))
+        found.append(text(x + 42, y, words, 18))
+        x += needed
+    for words in (
+        "number and width of an edge: its strength, softmax(alpha) x softmax(beta)",
+        "nodes are numbered within their cell, inputs first",
+    ):
+        y += 28
+        found.append(text(_MARGIN, y, words, 17))
+    return found, int(y)
 
 
-def _node_x(number: int) -> float:
-    return _LEFT + _SPACING * number
-
-
-def _height(edge: Edge, target: int) -> float:
-    return _FIRST_ARC + _ARC_STEP * (target - edge.source - 1)
-
-
-def _rank(operator: str) -> tuple[int, str]:
-    known = list(COLOURS)
-    return (known.index(operator) if operator in known else len(known), operator)
-
-
-def _colour(operator: str) -> str:
-    return COLOURS.get(operator) or _OTHER_COLOURS[sum(operator.encode()) % len(_OTHER_COLOURS)]
-
-
-def _wrap(text: str, width: int) -> list[str]:
-    lines = [""]
-    for word in text.split(" "):
-        if lines[-1] and len(lines[-1]) + 1 + len(word) > width:
-            lines.append("")
-        lines[-1] = f"{lines[-1]} {word}".strip()
-    return lines
-
-
-def _text(x: float, y: float, words: str, size: float, anchor: str, colour: str, is_bold: bool = False) -> str:
-    weight = " font-weight='bold'" if is_bold else ""
-    return (
-        f"<text x='{x:.1f}' y='{y:.1f}' font-size='{size}' text-anchor='{anchor}' fill='{colour}'{weight} {_FONT}>"
-        f"{escape(words)}</text>"
-    )
-
-
-def _svg(width: float, height: float, title: str, parts: Sequence[str]) -> str:
-    frame = (
-        f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width:.0f} {height:.0f}' width='{width:.0f}' "
-        f"height='{height:.0f}' role='img'><title>{escape(title)}</title>"
-        f"<rect width='100%' height='100%' fill='#ffffff'/>"
-    )
-    return frame + "".join(parts) + "</svg>"
+def _fields_in_words(names: Sequence[str], width: float) -> str:
+    words = f"{len(names)} fields: {', '.join(names)}"
+    if width_of(words, 18) <= width:
+        return words
+    kept = len(names)
+    while kept and width_of(words, 18) > width:
+        kept -= 1
+        words = f"{len(names)} fields: {', '.join(names[:kept])}, ..."
+    return words
