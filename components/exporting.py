@@ -5,20 +5,22 @@ Shape letters: B rows in a batch, F fields.
 
 from __future__ import annotations
 
+import copy
 import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import onnx
 import torch
+from onnx import TensorProto, helper, numpy_helper
 from torch.utils.flop_counter import FlopCounterMode
 
 from components.calibrating import CalibrateParams as CalibrateParams
-from components.calibrating import Calibrator, fit_calibrator
+from components.calibrating import Calibrator, Floats, fit_calibrator
 from components.encoding import Encoded
-from components.errors import DataError
 from components.log import LogSchema
 from components.rankers.ranker import Ranker
 from components.scoring import ONNX_IDS, ONNX_LOGITS, Scorer, ScorerFacts
@@ -26,6 +28,9 @@ from components.training import TrainedRanker
 
 _TRACED_ROWS = 3
 """Any number but 0 and 1, which torch.export takes for constants."""
+
+_SCORED_ROWS = 8192
+"""Rows at once through the trained network: bounds the memory, changes nothing else."""
 
 
 def calibrated_scorer(schema: LogSchema, encoded: Encoded, ranker: TrainedRanker, params: CalibrateParams) -> Scorer:
@@ -42,7 +47,8 @@ def calibrated_scorer(schema: LogSchema, encoded: Encoded, ranker: TrainedRanker
         batch_rows=params.batch_rows,
     )
     uncalibrated = Calibrator.identity(ranker.negative_keep_rate)
-    scorer = Scorer(schema, encoded.encoder, uncalibrated, export_ranker(network, len(encoded.field_sizes)), facts)
+    exported = export_ranker(network, len(encoded.field_sizes))
+    scorer = Scorer(schema, encoded.encoder, uncalibrated, exported, facts)
     split = encoded.split("calibrate")
     logits_r = scorer.logits(split.ids)
     calibrator = fit_calibrator(
@@ -52,11 +58,15 @@ def calibrated_scorer(schema: LogSchema, encoded: Encoded, ranker: TrainedRanker
 
 
 def export_ranker(network: Ranker, num_fields: int) -> bytes:
-    """Write a ranker in eval mode as ONNX, ids (B, F) int32 -> logits (B,) float32 for any B; the same bytes anywhere."""
+    """Write a ranker in eval mode as ONNX, ids (B, F) int32 -> logits (B,) for any B; the same bytes anywhere.
+
+    Weights stay float32, as trained (but for what batch norm is folded into), while all sums are float64: two libraries (or machines) that sum in float32 differ by
+    up to 3e-6 in the score where logits are large, which is more than train/serve parity allows.
+    """
     ids_bf = torch.zeros((_TRACED_ROWS, num_fields), dtype=torch.int32)
     with _quietly(), torch.no_grad():
         program = torch.onnx.export(
-            network,
+            _in_float64(network),
             (ids_bf,),
             dynamo=True,
             dynamic_shapes=({0: torch.export.Dim("rows")},),
@@ -65,9 +75,28 @@ def export_ranker(network: Ranker, num_fields: int) -> bytes:
             external_data=False,
             verbose=False,
         )
-    if program is None:
-        raise DataError("torch.onnx.export gave no program")
-    return _without_origins(program.model_proto)
+    assert program is not None  # only the exporter that is not asked for here gives none
+    model = program.model_proto
+    _store_as_float32(model.graph)
+    _forget_origins(model)
+    onnx.checker.check_model(model)
+    serialised: bytes = model.SerializeToString(deterministic=True)
+    return serialised
+
+
+def trained_logits(ranker: TrainedRanker, ids_rf: np.ndarray[Any, Any]) -> Floats:
+    """Give the logits (R,) of encoded rows (R, F) by the trained network itself, summed in float64: what an export should say."""
+    network = _in_float64(ranker.build())
+    with torch.inference_mode():
+        parts = [
+            network(torch.from_numpy(np.array(ids_rf[start : start + _SCORED_ROWS]))).numpy()
+            for start in range(0, len(ids_rf), _SCORED_ROWS)
+        ]
+    return np.concatenate([np.empty(0), *parts])
+
+
+def _in_float64(network: Ranker) -> Ranker:
+    return copy.deepcopy(network).double()
 
 
 def count_flops(network: Ranker, num_fields: int) -> int:
@@ -77,20 +106,48 @@ def count_flops(network: Ranker, num_fields: int) -> int:
     return int(counter.get_total_flops())
 
 
-def _without_origins(model: onnx.ModelProto) -> bytes:
-    """Serialise without what tells where and by what it was made: stack traces, paths, names of versions."""
+def _store_as_float32(graph: onnx.GraphProto) -> None:
+    """Keep each float64 constant that is a float32 one as such, and widen it where it is used: a table after the look-up."""
+    looked_up = {node.input[0] for node in graph.node if node.op_type == "Gather"}
+    used_otherwise = {
+        name for node in graph.node for place, name in enumerate(node.input) if node.op_type != "Gather" or place > 0
+    }
+    nodes: list[onnx.NodeProto] = []
+    narrowed: set[str] = set()
+    for constant in graph.initializer:
+        values = numpy_helper.to_array(constant)
+        narrow = values.astype(np.float32) if values.dtype == np.float64 else values
+        if values.dtype != np.float64 or not np.array_equal(narrow, values):
+            continue
+        name = constant.name
+        if name in looked_up and name not in used_otherwise:
+            narrowed.add(name)
+            constant.CopyFrom(numpy_helper.from_array(narrow, name))
+        else:
+            constant.CopyFrom(numpy_helper.from_array(narrow, f"{name}.float32"))
+            nodes.append(helper.make_node("Cast", [f"{name}.float32"], [name], to=TensorProto.DOUBLE))
+    for node in graph.node:
+        nodes.append(node)
+        if node.op_type == "Gather" and node.input[0] in narrowed:
+            result = node.output[0]
+            node.output[0] = f"{result}.float32"
+            nodes.append(helper.make_node("Cast", [f"{result}.float32"], [result], to=TensorProto.DOUBLE))
+    kept = [copy.deepcopy(node) for node in nodes]
+    del graph.node[:]
+    graph.node.extend(kept)
+
+
+def _forget_origins(model: onnx.ModelProto) -> None:
+    """Drop what tells where and by what a model was made: stack traces, paths, names of versions."""
     for name in ("producer_name", "producer_version", "doc_string", "metadata_props"):
         model.ClearField(name)
     graph = model.graph
-    graph.ClearField("doc_string")
-    graph.ClearField("metadata_props")
-    for part in (*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+    for name in ("doc_string", "metadata_props", "value_info"):  # the runtime infers value_info, types and shapes, anew
+        graph.ClearField(name)
+    for part in (*graph.node, *graph.input, *graph.output, *graph.initializer):
         part.ClearField("doc_string")
         part.ClearField("metadata_props")
     graph.name = "ranker"
-    onnx.checker.check_model(model)
-    serialised: bytes = model.SerializeToString(deterministic=True)
-    return serialised
 
 
 @contextmanager

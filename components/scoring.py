@@ -32,7 +32,7 @@ ONNX_IDS = "ids"
 ONNX_LOGITS = "logits"
 
 _GROUP_ROWS = 16
-"""Rows are scored in whole groups of as many float32 as the widest vector register holds."""
+"""Rows are scored in whole groups of as many numbers as the widest vector register holds."""
 
 _EARLIEST_TIME = 10**14
 """Microseconds up to 3 March 1973: an integer time below it was meant as seconds or milliseconds."""
@@ -65,7 +65,7 @@ class _ScorerFile(Strict):
 
 @dataclass(frozen=True, eq=False)
 class Scorer:
-    """Everything between a raw row and its score; `onnx` takes ids (R, F) int32 and gives logits (R,) float32."""
+    """Everything between a raw row and its score; `onnx` takes ids (R, F) int32 and gives logits (R,)."""
 
     schema: LogSchema
     encoder: Encoder
@@ -77,17 +77,17 @@ class Scorer:
         """Score rows that have `_time` and the schema's column fields: (R,) float64, strictly within (0, 1)."""
         return self.calibrator.apply(self.logits_of_rows(rows))
 
-    def logits_of_rows(self, rows: pl.DataFrame) -> np.ndarray[Any, np.dtype[np.float32]]:
+    def logits_of_rows(self, rows: pl.DataFrame) -> Floats:
         """Give the ranker's logits (R,) of raw rows, `batch_rows` at a time."""
         parts = [
             self.logits(self.encoder.encode(rows[start:stop]))
             for start, stop in _batches(len(rows), self.facts.batch_rows)
         ]
-        return np.concatenate([np.empty(0, dtype=np.float32), *parts])
+        return np.concatenate([np.empty(0), *parts])
 
-    def logits(self, ids: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.float32]]:
+    def logits(self, ids: np.ndarray[Any, Any]) -> Floats:
         """Give the ranker's logits (R,) of encoded rows (R, F), `batch_rows` at a time."""
-        logits_r = np.empty(len(ids), dtype=np.float32)
+        logits_r = np.empty(len(ids))
         for start, stop in _batches(len(ids), self.facts.batch_rows):
             num_groups = -(-(stop - start) // _GROUP_ROWS)
             filled = np.zeros((num_groups * _GROUP_ROWS, ids.shape[1]), dtype=np.int32)

@@ -105,12 +105,10 @@ def test_the_oracle_is_the_true_probability_of_the_same_rows(evaluation: Evaluat
     assert oracle.mean_distance < 0.015 < oracle.champion_mean_distance
 
 
-def test_parity_is_within_a_millionth_and_calibration_gains_what_was_planted(
-    evaluation: Evaluation, line: Line
-) -> None:
+def test_parity_is_all_but_exact_and_calibration_gains_what_was_planted(evaluation: Evaluation, line: Line) -> None:
     facts = evaluation.facts
     assert facts.parity.num_rows == PARAMS.num_parity_rows
-    assert 0 <= facts.parity.max_score_difference <= 1e-6
+    assert 0 <= facts.parity.max_score_difference <= 1e-12
     assert facts.calibration.calibrated_log_loss == evaluation.challenger.log_loss.value
     assert facts.calibration.raw_log_loss > facts.calibration.calibrated_log_loss + 0.05
     assert facts.cost.num_onnx_bytes > 0

@@ -31,6 +31,7 @@ from components.evaluating.evaluation import (
 )
 from components.evaluating.params import EvaluateParams
 from components.evaluating.slicing import cluster_numbers, columns_needed, measure_slices
+from components.exporting import trained_logits
 from components.log import CLICK, IMPRESSION, TIME, CleanLog, LogSchema, RawLog
 from components.scoring import Scorer
 from components.splitting import SPLIT_NAMES, Splits
@@ -253,7 +254,7 @@ def _oracle(raw_log: RawLog, scored: _Scored) -> Oracle | None:
 def _parity(encoded: Encoded, ranker: TrainedRanker, scorer: Scorer, scores: Array, num_parity_rows: int) -> Parity:
     """Send rows, evenly spread over the test split, through the encoded ids and the trained network as well."""
     chosen = np.unique(np.linspace(0, len(scores) - 1, min(num_parity_rows, len(scores))).round().astype(np.int64))
-    trained = scorer.calibrator.apply(ranker.logits(np.asarray(encoded.split("test").ids[chosen])))
+    trained = scorer.calibrator.apply(trained_logits(ranker, encoded.split("test").ids[chosen]))
     return Parity(len(chosen), float(np.abs(trained - scores[chosen]).max()))
 
 
