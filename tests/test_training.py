@@ -42,7 +42,7 @@ PARAMS = TrainParams(
     embedding_l2={"mlp": 1e-4, "linear": 0.0, "autopi": 1e-4},
     max_epochs=4,
     batch_rows=128,
-    learning_rate=0.02,
+    learning_rate={"mlp": 0.02, "linear": 0.02, "autopi": 0.02},
     learning_rate_factor=0.1,
     num_learning_rate_drops=1,
     patience_epochs=1,
@@ -248,7 +248,7 @@ def test_a_run_that_had_ended_is_not_run_again(
 
 @pytest.mark.parametrize(
     ("changed", "word"),
-    [({"seed": 4}, "params"), ({"learning_rate": 0.01}, "params"), ({"ranker": "linear"}, "params")],
+    [({"seed": 4}, "params"), ({"learning_rate": {"mlp": 0.01}}, "params"), ({"ranker": "linear"}, "params")],
 )
 def test_a_checkpoint_of_other_params_is_refused_or_discarded_aloud(
     trained: TrainedRanker,
@@ -307,7 +307,7 @@ def test_the_penalty_is_half_l2_times_the_squared_norm_of_the_embeddings(
     learned = dict(trained.build().named_parameters())
     for name, parameter in ranker.named_parameters():
         assert parameter.grad is not None
-        step = params.learning_rate * parameter.grad / (parameter.grad.abs() + 1e-8)
+        step = params.learning_rate["linear"] * parameter.grad / (parameter.grad.abs() + 1e-8)
         assert torch.allclose(learned[name], parameter.detach() - step, rtol=1e-4, atol=1e-6)
 
 
@@ -372,7 +372,7 @@ def record_of(epoch: int, tune_auc: float, learning_rate: float = 1.0) -> EpochR
 @pytest.mark.parametrize("monitor", ["auc", "log_loss"])
 def test_the_learning_rate_drops_when_tune_stops_improving_and_then_the_training_ends(monitor: str) -> None:
     params = with_params(
-        monitor=monitor, patience_epochs=2, num_learning_rate_drops=1, max_epochs=99, learning_rate=1.0
+        monitor=monitor, patience_epochs=2, num_learning_rate_drops=1, max_epochs=99, learning_rate={"mlp": 1.0}
     )
     course = Course.start(params)
     #         better  worse worse:drop better worse worse: end
@@ -404,14 +404,15 @@ def test_the_training_ends_after_its_last_epoch_however_well_it_goes() -> None:
         ({"negative_keep_rate": 0.0}, "negative_keep_rate"),
         ({"negative_keep_rate": 1.5}, "negative_keep_rate"),
         ({"learning_rate_factor": 1.0}, "learning_rate_factor"),
-        ({"learning_rate": 0.0}, "learning_rate"),
+        ({"learning_rate": {"mlp": 0.0}}, "learning_rate.mlp > 0"),
         ({"max_epochs": 0}, "max_epochs"),
         ({"batch_rows": 1}, "batch_rows"),
         ({"patience_epochs": 0}, "patience_epochs"),
-        ({"embedding_l2": {"linear": 0.1}}, "embedding_l2 for 'mlp'"),
-        ({"ranker_params": {"linear": SHAPE}}, "embedding_l2 for 'mlp'"),
+        ({"embedding_l2": {"linear": 0.1}}, "no embedding_l2 for 'mlp'"),
+        ({"ranker_params": {"linear": SHAPE}}, "no ranker_params for 'mlp'"),
         ({"ranker_params": {"mlp": dataclasses.replace(SHAPE, dropout=1.0)}}, "dropout"),
-        ({"learning_rate": 1e30}, "diverged"),
+        ({"learning_rate": {"mlp": 1e30}}, "diverged"),
+        ({"learning_rate": {}}, "no learning_rate for 'mlp'"),
     ],
 )
 def test_params_that_make_no_sense_are_refused_by_name(

@@ -39,7 +39,7 @@ class Course(Strict):
     @classmethod
     def start(cls, params: TrainParams) -> Self:
         """Stand at the first batch of the first epoch."""
-        return cls(0, 0, params.learning_rate, 0, 0, None, False, [])
+        return cls(0, 0, params.learning_rate[params.ranker], 0, 0, None, False, [])
 
     def take(self, record: EpochRecord, params: TrainParams) -> bool:
         """Note the epoch that just ended, decide how to go on, and say whether it is the best so far."""

@@ -195,7 +195,7 @@ class _Fitting:
         if not (math.isfinite(train_loss) and np.isfinite(logits_r).all()):
             raise ConfigError(
                 f"training '{self.params.ranker}' diverged in epoch {self.course.epoch} (train loss {train_loss}); "
-                f"lower params.yaml [train] learning_rate, now {self.params.learning_rate}"
+                f"lower params.yaml [train] learning_rate, now {self.params.learning_rate[self.params.ranker]}"
             )
         # In logits the correction q = p / (p + (1 - p) / w) is a shift by log w.
         scores_r = expit(logits_r + math.log(self.params.negative_keep_rate))
@@ -260,7 +260,7 @@ def _optimizer(ranker: Ranker, params: TrainParams) -> torch.optim.Adam:
         {"params": embeddings, "weight_decay": params.embedding_l2[params.ranker]},
         {"params": others, "weight_decay": 0.0},
     ]
-    return torch.optim.Adam(groups, lr=params.learning_rate, fused=True)
+    return torch.optim.Adam(groups, lr=params.learning_rate[params.ranker], fused=True)
 
 
 def _under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -18,7 +18,7 @@ class TrainParams(Strict):
     embedding_l2              by ranker's name: the penalty on its embedding tables E is L2/2 * ||E||^2 a batch
     max_epochs                epochs, at most
     batch_rows                rows a step, also when scoring tune
-    learning_rate             Adam's, at the start
+    learning_rate             by ranker's name: Adam's, at the start
     learning_rate_factor      the learning rate is multiplied by it (0 < factor < 1) when tune stops improving
     num_learning_rate_drops   so many times; the next time the training ends
     patience_epochs           epochs without a better tune figure before that happens
@@ -32,7 +32,7 @@ class TrainParams(Strict):
     embedding_l2: dict[str, float]
     max_epochs: int
     batch_rows: int
-    learning_rate: float
+    learning_rate: dict[str, float]
     learning_rate_factor: float
     num_learning_rate_drops: int
     patience_epochs: int

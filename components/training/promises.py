@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from components.errors import ConfigError
 from components.rankers import RANKERS
 from components.training.params import TrainParams
@@ -13,13 +15,19 @@ def check_params(params: TrainParams) -> None:
     name = params.ranker
     if name not in (AUTOPI, *RANKERS):
         raise unknown_ranker(name)
-    if name not in params.ranker_params or name not in params.embedding_l2:
-        raise ConfigError(f"params.yaml and logs/<name>.yaml [train] need ranker_params and embedding_l2 for '{name}'")
-    shape, l2 = params.ranker_params[name], params.embedding_l2[name]
+    by_ranker: dict[str, dict[str, Any]] = {
+        "ranker_params": dict(params.ranker_params),
+        "learning_rate": dict(params.learning_rate),
+        "embedding_l2": dict(params.embedding_l2),
+    }
+    absent = [key for key, values in by_ranker.items() if name not in values]
+    if absent:
+        raise ConfigError(f"params.yaml or logs/<name>.yaml [train] has no {' and no '.join(absent)} for '{name}'")
+    shape, rate, l2 = params.ranker_params[name], params.learning_rate[name], params.embedding_l2[name]
     promises = {
         "0 < negative_keep_rate <= 1": 0 < params.negative_keep_rate <= 1,
         "0 < learning_rate_factor < 1": 0 < params.learning_rate_factor < 1,
-        "learning_rate > 0": params.learning_rate > 0,
+        f"learning_rate.{name} > 0": rate > 0,
         "max_epochs >= 1": params.max_epochs >= 1,
         "batch_rows >= 2": params.batch_rows >= 2,
         "patience_epochs >= 1": params.patience_epochs >= 1,
