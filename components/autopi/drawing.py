@@ -152,11 +152,7 @@ class _Row:
         found = [line([(x, low), (x, y)], _FAINT, 2) for x in inner]
         found.append(line([(inner[0], y), (last, y), (last, low + 8)], _FAINT, 2))
         found.append(polygon([(last, low), (last - 5, low + 9), (last + 5, low + 9)], _FAINT))
-        words = (
-            "1x1 convolution over all nodes"
-            if self._names[-1] == "result"
-            else "all nodes side by side, one linear output"
-        )
+        words = "1x1 convolution over all nodes" if self._names[-1] == "result" else "all nodes, one linear output"
         found.append(text(inner[0], y + 22, words, 17))
         return found
 

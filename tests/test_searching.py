@@ -1,0 +1,282 @@
+"""The search finds what was planted, starts and stops at any moment, and refuses params that make no search."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from components.autopi.architecture import NUM_INPUTS, FoundArchitecture
+from components.autopi.darts import DartsSearch
+from components.autopi.discretising import discretise
+from components.autopi.network import FoundNetwork
+from components.autopi.operators import OPERATORS
+from components.autopi.searching import STRATEGIES, SearchParams, search_architecture
+from components.autopi.supernet import edges_of
+from components.errors import ConfigError, DataError, Stopped
+from components.metrics import auc
+from components.rankers.ranker import RankerParams
+from components.workbench import Workbench
+
+PARAMS = SearchParams(
+    strategy="darts",
+    fixed_architecture=None,
+    seed=1,
+    operators=tuple(OPERATORS),
+    num_nodes=2,
+    edges_per_node=2,
+    embedding_width=4,
+    batch_rows=512,
+    max_epochs=3,
+    weight_rate=0.3,
+    weight_momentum=0.9,
+    weight_decay=0.0,
+    embedding_l2=0.001,
+    alpha_rate=0.05,
+    alpha_momenta=(0.5, 0.999),
+    alpha_decay=0.001,
+    use_annealing=True,
+    skip_noise_share=0.03,
+    checkpoint_seconds=0.0,
+)
+LINE = "4 fields | interaction fm(0) skip(0)+fm(1) | ensemble skip(0)+skip(1) fm(0)+senet(2)"
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    ids: np.ndarray
+    clicks: np.ndarray
+    times: np.ndarray
+
+
+class Log:
+    """Encoded rows of four fields; a click depends on a product of two hidden traits, one of field 0 and one of field 1."""
+
+    def __init__(self, num_rows: int, num_ids: int, seed: int) -> None:
+        generator = np.random.default_rng(seed)
+        self.field_sizes = (num_ids,) * 4
+        self.field_names = ("a", "b", "c", "d")
+        traits = generator.choice([-1.0, 1.0], size=(2, num_ids))
+        self._splits = {}
+        for name, rows in (("train", num_rows), ("tune", num_rows // 4), ("test", num_rows // 4)):
+            ids = generator.integers(0, num_ids, (rows, 4)).astype(np.int32)
+            logits = 2.5 * traits[0, ids[:, 0]] * traits[1, ids[:, 1]]
+            clicks = (generator.random(rows) < 1 / (1 + np.exp(-logits))).astype(np.int8)
+            self._splits[name] = Split(ids, clicks, np.zeros(rows, np.int64))
+
+    def split(self, name: str) -> Any:
+        return self._splits[name]
+
+
+def ignore(done: float, total: float, note: str) -> None:
+    """A stage that nobody watches."""
+
+
+def bench(folder: Path, stop: Callable[[], int | None] = lambda: None, **changes: Any) -> Workbench:
+    made = Workbench(folder, folder, ignore, "cpu", "auto", None, stop)
+    return dataclasses.replace(made, **changes)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def small() -> Any:
+    return Log(2_000, 20, 1)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(small: Any, tmp_path_factory: pytest.TempPathFactory) -> FoundArchitecture:
+    torch.set_num_threads(1)
+    return search_architecture(small, PARAMS, bench(tmp_path_factory.mktemp("whole")))
+
+
+def test_the_search_finds_the_planted_interaction(tmp_path: Path) -> None:
+    """The product of two traits is invisible to sums of fields: the found network must see it, and prefer to."""
+    log: Any = Log(24_000, 30, 7)
+    params = dataclasses.replace(PARAMS, max_epochs=6, batch_rows=1024, skip_noise_share=0.0, checkpoint_seconds=60.0)
+    found = search_architecture(log, params, bench(tmp_path))
+    assert found.history[-1].tune_auc > 0.85  # the oracle has .92, main effects have .5
+    interacting = {"fm", "self_attention", "single_layer_perceptron", "senet"}
+    assert interacting & set(found.architecture.operators())
+    torch.manual_seed(1)
+    network = FoundNetwork(log.field_sizes, found.architecture, RankerParams(4, (), 0.0, True))
+    train, test = log.split("train"), log.split("test")
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
+    ids, clicks = torch.from_numpy(train.ids), torch.from_numpy(train.clicks).float()
+    for _ in range(3):
+        for rows in torch.randperm(len(ids), generator=torch.Generator().manual_seed(1)).split(500):
+            optimizer.zero_grad()
+            functional.binary_cross_entropy_with_logits(network(ids[rows]), clicks[rows]).backward()
+            optimizer.step()
+    network.eval()
+    with torch.no_grad():
+        scores = network(torch.from_numpy(test.ids)).numpy()
+    assert auc(test.clicks, scores) > 0.85
+
+
+def test_every_epoch_is_recorded(uninterrupted: FoundArchitecture) -> None:
+    assert [record.epoch for record in uninterrupted.history] == [1, 2, 3]
+    temperatures = [record.temperature for record in uninterrupted.history]
+    assert temperatures[0] == pytest.approx(1 + np.log(3))
+    assert temperatures[1] == pytest.approx((1 + np.log(3)) / (1 + np.log(2)))
+    assert temperatures[2] == 1.0
+    for record in uninterrupted.history:
+        assert len(record.alpha_interaction) == len(edges_of("interaction", 2))
+        assert len(record.beta_ensemble) == len(edges_of("ensemble", 2))
+    assert uninterrupted.rows_seen == 3 * 2_000
+    best = min(uninterrupted.history, key=lambda record: record.tune_log_loss)
+    assert uninterrupted.best_epoch == best.epoch
+    assert uninterrupted.architecture.to_text() == best.line
+    assert uninterrupted.collapse is not None
+    assert 0.9 < uninterrupted.collapse.alpha_entropy <= 1
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_other_ones(
+    small: Any, uninterrupted: FoundArchitecture, tmp_path: Path
+) -> None:
+    again = search_architecture(small, PARAMS, bench(tmp_path / "again"))
+    assert again == uninterrupted
+    other = search_architecture(small, dataclasses.replace(PARAMS, seed=2), bench(tmp_path / "other"))
+    assert other.history != uninterrupted.history
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_search_stopped_at_random_steps_ends_bit_for_bit_as_one_that_was_not(
+    small: Any, uninterrupted: FoundArchitecture, tmp_path: Path, seed: int
+) -> None:
+    generator = np.random.default_rng(seed)
+    exit_codes = []
+    while True:
+        steps_left = int(generator.integers(1, 4))
+
+        def stop() -> int | None:
+            nonlocal steps_left
+            steps_left -= 1
+            return 15 if steps_left < 0 else None
+
+        try:
+            found = search_architecture(small, PARAMS, bench(tmp_path, stop))
+        except Stopped as stopped:
+            exit_codes.append(stopped.exit_code)
+            continue
+        break
+    assert len(exit_codes) >= 2
+    assert set(exit_codes) == {143}
+    assert found == uninterrupted
+
+
+def test_a_checkpoint_of_other_params_is_discarded_aloud_or_refused(
+    small: Any, uninterrupted: FoundArchitecture, tmp_path: Path
+) -> None:
+    other = dataclasses.replace(PARAMS, seed=2, max_epochs=1)
+    search_architecture(small, other, bench(tmp_path))
+    with pytest.raises(ConfigError, match="params"):
+        search_architecture(small, PARAMS, bench(tmp_path, resume="always"))
+    notes: list[str] = []
+    found = search_architecture(small, PARAMS, bench(tmp_path, progress=lambda done, total, note: notes.append(note)))
+    assert any("discarded" in note and "params" in note for note in notes)
+    assert found == uninterrupted
+
+
+def test_other_rows_make_another_checkpoint(tmp_path: Path) -> None:
+    params = dataclasses.replace(PARAMS, max_epochs=1)
+    search_architecture(Log(1_000, 20, 1), params, bench(tmp_path))  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="data"):
+        search_architecture(Log(1_000, 20, 2), params, bench(tmp_path, resume="always"))  # type: ignore[arg-type]
+
+
+def test_progress_tells_speed_loss_temperature_and_the_line_so_far(small: Any, tmp_path: Path) -> None:
+    notes: list[tuple[float, float, str]] = []
+    watching = bench(tmp_path, progress=lambda done, total, note: notes.append((done, total, note)))
+    search_architecture(small, PARAMS, watching)
+    done, total, note = notes[-1]
+    assert done == total
+    for words in ("rows/s", "tune log loss", "temperature", "4 fields | interaction"):
+        assert words in note
+
+
+def test_a_quick_look_says_that_it_is_one(small: Any, tmp_path: Path) -> None:
+    found = search_architecture(small, PARAMS, bench(tmp_path, limit_batches=1))
+    assert found.limit_batches == 1
+    assert found.rows_seen == 3 * 2 * 512
+
+
+def test_a_fixed_architecture_is_taken_over_if_it_fits(small: Any, tmp_path: Path) -> None:
+    params = dataclasses.replace(PARAMS, strategy="fixed", fixed_architecture=LINE)
+    found = search_architecture(small, params, bench(tmp_path))
+    assert found.architecture.to_text() == LINE
+    assert found.history == ()
+    wrong = dataclasses.replace(params, fixed_architecture=LINE.replace("4 fields", "5 fields"))
+    with pytest.raises(ConfigError, match="for 5 fields, this log has 4"):
+        search_architecture(small, wrong, bench(tmp_path))
+
+
+def test_a_random_architecture_has_the_shape_of_a_found_one(small: Any, tmp_path: Path) -> None:
+    params = dataclasses.replace(PARAMS, strategy="random", num_nodes=4)
+    drawn = [search_architecture(small, dataclasses.replace(params, seed=seed), bench(tmp_path)) for seed in range(40)]
+    lines = {found.architecture.to_text() for found in drawn}
+    assert len(lines) == 40
+    assert {operator for found in drawn for operator in found.architecture.operators()} == set(OPERATORS)
+    for found in drawn:
+        assert [len(edges) for edges in found.architecture.interaction.nodes] == [1, 2, 2, 2]
+        assert [len(edges) for edges in found.architecture.ensemble.nodes] == [2, 2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"operators": ("skip", "magic")}, "magic"),
+        ({"operators": ()}, "one or more"),
+        ({"operators": ("fm", "fm")}, "each once"),
+        ({"num_nodes": 0}, "num_nodes: 0"),
+        ({"batch_rows": 1}, "batch_rows: 1"),
+        ({"strategy": "fixed"}, "needs one line"),
+        ({"fixed_architecture": LINE}, "the others take null"),
+    ],
+)
+def test_params_that_make_no_search_are_refused(small: Any, tmp_path: Path, change: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        search_architecture(small, dataclasses.replace(PARAMS, **change), bench(tmp_path))
+
+
+def test_a_log_too_small_to_be_halved_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="3 rows"):
+        search_architecture(Log(3, 20, 1), PARAMS, bench(tmp_path))  # type: ignore[arg-type]
+
+
+def test_every_strategy_can_be_named() -> None:
+    assert set(STRATEGIES) == {"darts", "random", "fixed"}
+
+
+def test_weights_and_alpha_learn_from_different_halves(small: Any, tmp_path: Path) -> None:
+    search = DartsSearch(small, PARAMS, bench(tmp_path))
+    weight_rows = np.concatenate([ids for ids, _ in search.weight_batches.in_order()])
+    alpha_rows = np.concatenate([ids for ids, _ in search.alpha_batches.in_order()])
+    both = np.concatenate([weight_rows, alpha_rows])
+    assert len(weight_rows) == len(alpha_rows) == 1_000
+    train = small.split("train").ids
+    assert np.array_equal(np.unique(both, axis=0), np.unique(train, axis=0))
+
+
+def test_the_strongest_operators_of_the_strongest_sources_are_kept() -> None:
+    strengths = {
+        "interaction": np.array([[0.2, 0.8], [0.5, 0.1], [0.3, 0.4]]),
+        "ensemble": np.array([[0.5, 0.5], [0.4, 0.4], [0.9, 0.0], [0.2, 0.1], [0.1, 0.3]]),
+    }
+    architecture = discretise(strengths, ("skip", "fm"), 2, 10)
+    assert architecture.to_text() == (
+        "10 fields | interaction fm(0):0.8 skip(0):0.5+fm(1):0.4 | "
+        "ensemble skip(0):0.5+skip(1):0.4 skip(0):0.9+fm(2):0.3"
+    )
+    one = discretise(strengths, ("skip", "fm"), 1, 10)
+    assert [len(edges) for cell in (one.interaction, one.ensemble) for edges in cell.nodes] == [1, 1, 1, 1]
+    assert set(strengths) == set(NUM_INPUTS)
