@@ -14,7 +14,7 @@ export DO_NOT_TRACK := 1
 export GX_ANALYTICS_ENABLED := false
 export ITERATIVE_DO_NOT_TRACK := 1
 
-.PHONY: help setup run test check lock clean
+.PHONY: help setup run airflow test check lock clean
 
 help: ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
@@ -38,6 +38,9 @@ run: setup ## the whole line on the simulated log: repro, promote, serve the nex
 	$(PIPELINE) run watch --workspace runs/monitor
 	$(PIPELINE) warn --workspace runs/monitor || [ $$? -eq 5 ]
 	$(PIPELINE) report --drift runs/monitor
+
+airflow: setup ## Airflow's four processes on loopback, until Ctrl-C
+	@exec $(PIPELINE) airflow
 
 check: setup ## style, types, import contracts, and whether dvc.yaml is current
 	$(BIN)/ruff check .

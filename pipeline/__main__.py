@@ -183,6 +183,30 @@ def wire(
     path.write_text(text, encoding="utf-8")
 
 
+@app.command()
+def airflow(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Of pages and REST API, on loopback.")] = 8080,
+    folder: Annotated[Path, typer.Option(help="AIRFLOW_HOME: configuration, logs, database.")] = Path(".ctr/airflow"),
+    with_postgres: Annotated[
+        bool, typer.Option("--postgres", help="Start a PostgreSQL of its own; default SQLite, or CTR_DATABASE_URL.")
+    ] = False,
+) -> None:
+    """Run Airflow's four processes on loopback until Ctrl-C."""
+    from pipeline.airflow_server import serve_airflow
+
+    serve_airflow(HERE.absolute(), folder.absolute(), port, with_postgres)
+
+
+@app.command()
+def kubeflow(
+    output: Annotated[Path, typer.Option(help="Where to write the compiled pipeline.")] = Path("pipeline.yaml"),
+) -> None:
+    """Compile the line for Kubeflow Pipelines."""
+    from pipeline.on_kubeflow import write_pipeline
+
+    write_pipeline(HERE.absolute(), output)
+
+
 @params_app.command("show")
 def params_show(workspace: WorkspaceOption = HERE, as_json: JsonOption = False) -> None:
     """Each value and the file it comes from."""

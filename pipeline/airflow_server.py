@@ -95,6 +95,14 @@ class AirflowServer:
         return path.read_text("utf-8")
 
 
+class Refused(Exception):  # noqa: N818 - an answer
+    """The REST API refused a call: the HTTP status, and the server's words."""
+
+    def __init__(self, status: int, words: str) -> None:
+        super().__init__(f"{status}: {words}")
+        self.status = status
+
+
 class Running:
     """The four processes while they live."""
 
@@ -102,6 +110,7 @@ class Running:
         self.server = server
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._token = ""
+        self._killed: list[int] = []
 
     def start(self, component: str) -> None:
         """Start one of the four, its output in the folder's logs."""
@@ -136,6 +145,13 @@ class Running:
         process = self.processes.pop(component)
         process.kill()
         process.wait()
+        self._killed.append(process.pid)
+
+    def bury(self) -> None:
+        """End what the killed left behind, such as a scheduler's idle workers."""
+        for group in self._killed:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(group, signal.SIGKILL)
 
     def wait_until_healthy(self) -> None:
         """Wait for all four; raises OutsideError naming those that are not, and the log of one that ended."""
@@ -154,7 +170,7 @@ class Running:
         )
 
     def call(self, method: str, path: str, content: Any = None) -> Any:
-        """One REST call as admin, under /api/v2; gives the JSON, raises urllib's HTTPError with the server's words."""
+        """One REST call as admin, under /api/v2; gives the JSON, raises Refused."""
         if not self._token:
             login = {"username": "admin", "password": self.server.password()}
             self._token = str(_request("POST", f"{self.server.address}/auth/token", login, "")["access_token"])
@@ -166,14 +182,14 @@ class Running:
             pool = {"name": name, "slots": slots, "description": "one training at a time", "include_deferred": False}
             try:
                 self.call("POST", "/pools", pool)
-            except urllib.error.HTTPError as error:
-                if error.code != 409:
+            except Refused as refusal:
+                if refusal.status != 409:
                     raise
 
     def _sick(self) -> list[str]:
         try:
             health = _request("GET", f"{self.server.address}/api/v2/monitor/health", None, "")
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
+        except (Refused, urllib.error.URLError, ConnectionError, TimeoutError):
             return list(_HEALTH)
         return [name for name in _HEALTH if (health.get(name) or {}).get("status") != "healthy"]
 
@@ -202,6 +218,7 @@ def running(server: AirflowServer) -> Iterator[Running]:
     finally:
         airflow.stop("scheduler")  # first: its tasks' last words still go to the api-server
         airflow.stop("triggerer", "dag-processor", "api-server")
+        airflow.bury()
 
 
 @contextmanager

@@ -1,0 +1,75 @@
+"""The line under Kubeflow: what is compiled, and that it makes the same bytes as by hand."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+REPO = Path(__file__).parents[1]
+sys.path.insert(0, str(REPO / "tests"))
+from toy_project import make_project  # noqa: E402
+
+LOCAL = """
+import sys
+from pathlib import Path
+from kfp import local
+from pipeline.on_kubeflow import kubeflow_pipeline
+home, root = Path(sys.argv[1]), sys.argv[2]
+local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root=root, raise_on_error=True)
+kubeflow_pipeline(home)(window_start="2026-03-02", window_end="2026-03-30", dry_run=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    output = tmp_path_factory.mktemp("kubeflow") / "pipeline.yaml"
+    command = [sys.executable, "-m", "pipeline", "kubeflow", "--output", str(output)]
+    subprocess.run(command, cwd=REPO, check=True, capture_output=True)
+    content: dict[str, object] = next(yaml.safe_load_all(output.read_text()))
+    return content
+
+
+def test_every_step_is_a_component_with_typed_artifacts(compiled: dict) -> None:
+    tasks = compiled["root"]["dag"]["tasks"]
+    assert {"fetch", "check", "train", "pack"} <= set(tasks)
+    train = compiled["components"]["comp-train"]
+    assert train["inputDefinitions"]["artifacts"]["encoded"]["artifactType"]["schemaTitle"] == "system.Dataset"
+    assert train["outputDefinitions"]["artifacts"]["ranker"]["artifactType"]["schemaTitle"] == "system.Model"
+    producer = tasks["train"]["inputs"]["artifacts"]["encoded"]["taskOutputArtifact"]
+    assert producer == {"outputArtifactKey": "encoded", "producerTask": "encode"}
+
+
+def test_needs_come_from_the_resources_file(compiled: dict) -> None:
+    needs = yaml.safe_load((REPO / "infra/resources.yaml").read_text())
+    executor = compiled["deploymentSpec"]["executors"]["exec-search"]["container"]
+    assert executor["image"] == needs["image"]
+    assert "@sha256:" in executor["image"]
+    assert executor["resources"]["accelerator"]["resourceType"] == needs["accelerator"]
+    assert executor["resources"]["resourceMemoryLimit"] == f"{needs['tasks']['search']['memory_gib']}Gi"
+    retry = compiled["root"]["dag"]["tasks"]["search"]["retryPolicy"]
+    assert retry["maxRetryCount"] == needs["default"]["retries"]
+
+
+def test_run_locally_it_makes_the_same_bytes_as_by_hand(tmp_path: Path) -> None:
+    home = tmp_path / "project"
+    interpreter = make_project(home)
+    (home / "run_local.py").write_text(LOCAL)
+    needs = yaml.safe_load((home / "infra/resources.yaml").read_text())
+    needs["default"]["retries"], needs["tasks"] = 0, {}  # a local runner waits as long as Kubeflow would
+    (home / "quick.yaml").write_text(yaml.safe_dump(needs))
+    environment = os.environ | {"CTR_HOME": str(home), "PYTHONPATH": str(REPO), "CTR_PYTHON": str(interpreter)}
+    environment |= {"CTR_RESOURCES": str(home / "quick.yaml")}
+    root = tmp_path / "root"
+    command = [sys.executable, str(home / "run_local.py"), str(home), str(root)]
+    subprocess.run(command, cwd=home, env=environment, check=True, capture_output=True, text=True)
+    (home / "window.yaml").write_text('{"start": "2026-03-02", "end": "2026-03-30", "as_of": null}')
+    subprocess.run([sys.executable, "-m", "dvc", "repro", "--quiet", "pack"], cwd=home, check=True)
+    for name in ("raw_log", "clean_log", "architecture", "ranker", "bundle"):
+        found = list(root.glob(f"**/{name}/digest.txt"))
+        assert len(found) == 1, name
+        assert found[0].read_text() == (home / "artifacts" / name / "digest.txt").read_text(), name

@@ -1,0 +1,181 @@
+"""What an exit code means to a scheduler, what a stopped task leaves, and what the ledger says is due."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from pipeline.runs import Done, Ledger, claim_message, give_message_back
+from pipeline.subprocesses import Subprocess
+
+REPO = Path(__file__).parents[1]
+sys.path.insert(0, str(REPO / "tests"))
+from toy_project import make_project  # noqa: E402
+
+MEANINGS = """
+import sys
+from pipeline.on_airflow.tasks import meaning
+print("ANSWER" + " ".join(meaning(int(code)) for code in sys.argv[1:]))
+"""
+REST = timedelta(hours=6)
+
+
+def test_each_exit_code_means_what_the_design_says(tmp_path: Path) -> None:
+    expected = {
+        0: "done", 4: "gate_said_no", 5: "drift_found", 7: "race_lost", 99: "skip",
+        75: "retry", 130: "retry", 143: "retry", 137: "retry", -9: "retry",
+        1: "fail", 2: "fail", 3: "fail", 6: "fail", 255: "fail",
+    }  # fmt: skip
+    environment = os.environ | {"AIRFLOW_HOME": str(tmp_path), "PYTHONPATH": str(REPO), "PYTHONWARNINGS": "ignore"}
+    command = [sys.executable, "-c", MEANINGS, *map(str, expected)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.partition("ANSWER")[2].split() == list(expected.values())
+
+
+def test_output_comes_line_by_line_and_the_exit_code_is_the_commands_own(tmp_path: Path) -> None:
+    lines: list[str] = []
+    code = Subprocess(5.0).run(["sh", "-c", "echo one; echo two >&2; exit 75"], tmp_path, os.environ, lines.append)
+    assert code == 75
+    assert lines == ["one", "two"]
+
+
+def test_a_command_that_a_signal_ended_gives_128_and_the_signal(tmp_path: Path) -> None:
+    assert Subprocess(5.0).run(["sh", "-c", "kill -9 $$"], tmp_path, os.environ, print) == 137
+
+
+def test_stopping_waits_for_the_last_words_and_leaves_no_orphan(tmp_path: Path) -> None:
+    script = "trap 'sleep 0.3; echo kept > checkpoint; exit 143' TERM; echo $$; while :; do sleep 0.05; done"
+    lines: list[str] = []
+    task = Subprocess(10.0)
+    codes: list[int] = []
+    thread = threading.Thread(
+        target=lambda: codes.append(task.run(["sh", "-c", script], tmp_path, os.environ, lines.append))
+    )
+    thread.start()
+    while not lines:
+        time.sleep(0.02)
+    task.stop()
+    thread.join()
+    assert codes == [143]
+    assert (tmp_path / "checkpoint").read_text() == "kept\n"
+    assert not Path("/proc", lines[0]).exists()
+
+
+def test_one_that_ignores_the_signal_is_killed_after_the_grace(tmp_path: Path) -> None:
+    lines: list[str] = []
+    task = Subprocess(0.3)
+    codes: list[int] = []
+    script = "trap '' TERM; echo on; while :; do sleep 0.05; done"
+    thread = threading.Thread(
+        target=lambda: codes.append(task.run(["sh", "-c", script], tmp_path, os.environ, lines.append))
+    )
+    thread.start()
+    while not lines:
+        time.sleep(0.02)
+    task.stop()
+    thread.join()
+    assert codes == [137]
+
+
+def test_a_step_dies_in_order_with_the_task_that_was_killed(tmp_path: Path) -> None:
+    parent = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from pipeline.subprocesses import Subprocess
+script = "trap 'echo kept > checkpoint; exit 143' TERM; echo $$ > number; while :; do sleep 0.05; done"
+Subprocess(5.0).run(["sh", "-c", script], Path.cwd(), os.environ, print)
+"""
+    process = subprocess.Popen([sys.executable, "-c", parent, str(REPO)], cwd=tmp_path)
+    while not (tmp_path / "number").is_file() or not (tmp_path / "number").read_text():
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    child = Path("/proc", (tmp_path / "number").read_text().strip())
+    end = time.monotonic() + 10
+    while child.exists() and time.monotonic() < end:
+        time.sleep(0.02)
+    assert not child.exists()
+    assert (tmp_path / "checkpoint").is_file()
+
+
+def _day(number: int, hour: int = 0) -> datetime:
+    return datetime(2026, 4, number, hour, tzinfo=UTC)
+
+
+def _done(end: datetime, run: str = "retrain--a", is_rehearsal: bool = False) -> Done:
+    start = (end - timedelta(days=28)).isoformat()
+    return Done(run, "retrain", "scheduled", start, end.isoformat(), is_rehearsal, {}, "digest")
+
+
+def test_drift_is_due_until_a_later_window_was_trained_on(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    assert ledger.due_drift("retrain", REST) is None
+    ledger.record_drift(_day(2, 14), "monitor--a")
+    assert ledger.due_drift("retrain", REST) == _day(2, 14)
+    ledger.record_done(_done(_day(2)))
+    assert ledger.due_drift("retrain", REST) == _day(2, 14), "that window ended before the drift"
+    ledger.record_done(_done(_day(2, 14), "retrain--b"))
+    assert ledger.due_drift("retrain", REST) is None
+
+
+def test_lost_and_doubled_events_change_nothing(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.record_drift(_day(2, 14), "monitor--a")
+    ledger.record_drift(_day(2, 14), "monitor--a")
+    ledger.record_drift(_day(2, 15), "monitor--b")
+    assert ledger.due_drift("retrain", REST) == _day(2, 15)
+    ledger.record_done(_done(_day(2, 15)))
+    ledger.record_drift(_day(2, 16), "monitor--c")
+    assert ledger.due_drift("retrain", REST) is None, "so soon after, the same training answers it"
+    ledger.record_drift(_day(2, 22), "monitor--d")
+    assert ledger.due_drift("retrain", REST) == _day(2, 22)
+
+
+def test_a_rehearsal_answers_nothing(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.record_drift(_day(2, 14), "monitor--a")
+    ledger.record_done(_done(_day(3), is_rehearsal=True))
+    assert ledger.due_drift("retrain", REST) == _day(2, 14)
+
+
+def test_a_failed_run_tells_once_until_it_is_started_anew(tmp_path: Path) -> None:
+    assert claim_message(tmp_path, "retrain--a")
+    assert not claim_message(tmp_path, "retrain--a")
+    assert claim_message(tmp_path, "retrain--b")
+    give_message_back(tmp_path, "retrain--a")
+    assert claim_message(tmp_path, "retrain--a")
+
+
+def _runs(home: Path, *words: str) -> int:
+    command = [sys.executable, "-m", "pipeline", "runs", *words]
+    return subprocess.run(command, cwd=home, env=os.environ | {"PYTHONPATH": str(REPO)}, check=False).returncode
+
+
+def test_two_runs_have_a_worktree_each_and_a_closed_one_is_gone(tmp_path: Path) -> None:
+    home = tmp_path / "project"
+    make_project(home)
+    window = ("--start", "2026-03-02", "--end", "2026-03-30")
+    for name in ("retrain--a", "retrain--b"):
+        assert _runs(home, "open", str(home / "runs" / name), *window) == 0
+    one, other = home / "runs/retrain--a", home / "runs/retrain--b"
+    assert (one / ".git").is_file()
+    assert "dir = " + str(home / ".dvc" / "cache") in (other / ".dvc/config.local").read_text()
+    assert _runs(home, "open", str(one), *window) == 0, "opening it again changes nothing"
+    assert _runs(home, "close", str(one)) == 0
+    assert one.exists(), "it did not come to its end: people may want to look"
+    ends = one / ".ctr" / "ends"
+    ends.mkdir(parents=True)
+    (ends / "warn.json").write_text('{"process": 1, "exit_code": 0}')
+    assert _runs(home, "close", str(one)) == 0
+    assert not one.exists()
+    assert other.exists()
+    assert _runs(home, "open", str(home / "runs/retrain--c"), *window, "--reason", "scheduled") == 99, (
+        "a is done with it"
+    )
