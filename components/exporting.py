@@ -60,8 +60,8 @@ def calibrated_scorer(schema: LogSchema, encoded: Encoded, ranker: TrainedRanker
 def export_ranker(network: Ranker, num_fields: int) -> bytes:
     """Write a ranker in eval mode as ONNX, ids (B, F) int32 -> logits (B,) for any B; the same bytes anywhere.
 
-    Weights stay float32, as trained (but for what batch norm is folded into), while all sums are float64: two libraries (or machines) that sum in float32 differ by
-    up to 3e-6 in the score where logits are large, which is more than train/serve parity allows.
+    Weights stay float32, as trained (but for what batch norm is folded into), while all sums are float64: two libraries or
+    machines that sum in float32 differ by up to 3e-6 in the score where logits are large, more than parity allows.
     """
     ids_bf = torch.zeros((_TRACED_ROWS, num_fields), dtype=torch.int32)
     with _quietly(), torch.no_grad():
