@@ -7,6 +7,8 @@ SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PIPELINE := $(BIN)/python -m pipeline
+NEXT_START := 2026-03-30
+NEXT_END := 2026-04-02
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
@@ -17,7 +19,7 @@ export ITERATIVE_DO_NOT_TRACK := 1
 .PHONY: help setup run airflow test check lock clean
 
 help: ## say what there is
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
 
 setup: .venv/.ready ## everything that run and test need, in .venv
 
@@ -32,8 +34,12 @@ setup: .venv/.ready ## everything that run and test need, in .venv
 run: setup ## the whole line on the simulated log: repro, promote, serve the next days, watch, report
 	$(BIN)/dvc repro
 	$(PIPELINE) promote || [ $$? -eq 4 ]
-	$(PIPELINE) score --start 2026-03-30 --end 2026-04-02
-	$(PIPELINE) prepare runs/monitor --start 2026-03-30 --end 2026-04-02
+	@if $(PIPELINE) champion --json | grep -q '"version": "v'; then $(MAKE) --no-print-directory watch-next; \
+	  else echo "There is no champion, so nothing is served or watched."; $(PIPELINE) report; fi
+
+watch-next: setup ## the champion scores the next simulated days, and what was served is watched
+	$(PIPELINE) score --start $(NEXT_START) --end $(NEXT_END)
+	$(PIPELINE) prepare runs/monitor --start $(NEXT_START) --end $(NEXT_END)
 	$(PIPELINE) fetch --workspace runs/monitor --only champion --only served_log
 	$(PIPELINE) run watch --workspace runs/monitor
 	$(PIPELINE) warn --workspace runs/monitor || [ $$? -eq 5 ]
