@@ -238,11 +238,11 @@ def bench_encode(rows: Annotated[int, typer.Option(min=10_000)] = 5_000_000) -> 
 
 
 @bench_app.command("search")
-def bench_search() -> None:
+def bench_search(rounds: Annotated[int, typer.Option(min=1, help="Steps timed of each, in turn.")] = 10) -> None:
     """A full alpha-and-weight step of the supernet, ours and a plain one alternating: rows/s and ratios."""
     from pipeline.bench_search import run_bench_search
 
-    _print_json(run_bench_search)
+    _print_json(lambda: run_bench_search(rounds, (1, 2)))
 
 
 @bench_app.command("rankers")
