@@ -37,11 +37,11 @@ from components.log import (
 )
 from components.packing import Bundle, PackParams, pack_bundle
 from components.profiling import ProfileParams
-from components.rankers import RankerParams
 from components.scoring import Scorer, ScorerFacts
 from components.splitting import SplitParams, Splits, split_log
 from components.training import TrainedRanker, TrainParams, train_ranker
 from components.workbench import Workbench
+from pipeline.params import read_settings
 
 DAY = 86_400 * 1_000_000
 START = 1_767_225_600 * 1_000_000  # 2026-01-01 UTC in microseconds
@@ -82,7 +82,9 @@ PACK_PARAMS = PackParams(
     card_slices=5,
     profile=ProfileParams(top_values=20, numeric_buckets=5, score_buckets=10, sample_rows=50, seed=1),
 )
-EVALUATE_PARAMS = EvaluateParams(
+SETTINGS = read_settings(Path(__file__).parents[1])
+EVALUATE_PARAMS = dataclasses.replace(
+    SETTINGS.section("evaluate", EvaluateParams),
     num_bins=10,
     num_null_draws=20,
     num_bootstraps=40,
@@ -92,7 +94,6 @@ EVALUATE_PARAMS = EvaluateParams(
     slice_top_values=3,
     num_parity_rows=200,
     chunk_rows=1_500,
-    seed=1,
 )
 LINE = "5 fields | interaction fm(0):0.4 skip(0):0.2+fm(1):0.3 | ensemble fm(0):0.3+skip(1):0.2 perceptron(1):0.3+fm(2):0.1"
 
@@ -173,20 +174,10 @@ def make_world(folder: Path) -> World:
     architecture = FoundArchitecture(
         Architecture.from_text(LINE, "test"), "fixed", ("skip", "fm", "perceptron"), (), None, None, 0, None
     )
-    params = TrainParams(
-        ranker="linear",
-        ranker_params={"linear": RankerParams(4, (), 0.0, False)},
-        embedding_l2={"linear": 1e-4},
-        max_epochs=4,
-        batch_rows=200,
-        learning_rate=0.05,
-        learning_rate_factor=0.1,
-        num_learning_rate_drops=1,
-        patience_epochs=2,
-        monitor="log_loss",
-        negative_keep_rate=1.0,
-        seed=1,
+    params = dataclasses.replace(
+        SETTINGS.section("train", TrainParams), ranker="linear", max_epochs=4, batch_rows=200, monitor="log_loss"
     )
+    params = dataclasses.replace(params, learning_rate=dict.fromkeys(params.learning_rate, 0.05))
     ranker = train_ranker(encoded, architecture, params, workbench)
     scorer = _scorer(encoded, ranker)
     evaluation = evaluate_scorers(
@@ -218,7 +209,7 @@ def _scorer(encoded: Encoded, ranker: TrainedRanker) -> Scorer:
     facts = ScorerFacts("linear", 1, table.size, 0, 1.0, 1, 1_000)
     raw = Scorer(SCHEMA, encoded.encoder, Calibrator.identity(1.0), model.SerializeToString(), facts)
     split = encoded.split("calibrate")
-    params = CalibrateParams("platt", 4, 10.0, 50, 0.5, 1, 1_000)
+    params = dataclasses.replace(SETTINGS.section("calibrate", CalibrateParams), method="platt")
     calibrator = fit_calibrator(raw.logits(split.ids), np.asarray(split.clicks), np.asarray(split.times), 1.0, params)
     return dataclasses.replace(raw, calibrator=calibrator)
 

@@ -6,14 +6,14 @@ short test split speaks against a promotion and never for one.
 """
 
 from components.judging.gates import judge
-from components.judging.slices import chance_of, clicks_needed, holm_adjusted, slice_name
+from components.judging.slices import chance_inside, clicks_needed, holm_adjusted, slice_name
 from components.judging.verdict import GateCheck, JudgeParams, Verdict
 
 __all__ = [
     "GateCheck",
     "JudgeParams",
     "Verdict",
-    "chance_of",
+    "chance_inside",
     "clicks_needed",
     "holm_adjusted",
     "judge",

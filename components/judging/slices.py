@@ -23,7 +23,7 @@ def holm_adjusted(p_values: Sequence[float]) -> list[float]:
 
 
 def clicks_needed(ratio_low: float, ratio_high: float, confidence: float) -> int:
-    """Number of clicks from which chance alone keeps the ratio inside the band with that confidence.
+    """Number of clicks from which chance alone keeps an honest slice inside the band with that confidence.
 
     The number of clicks is about Poisson, so the ratio's logarithm has standard deviation 1 / sqrt(clicks).
     """
@@ -32,7 +32,7 @@ def clicks_needed(ratio_low: float, ratio_high: float, confidence: float) -> int
 
 
 def check_slices(slices: Sequence[SliceFigures], confidence: float, params: JudgeParams) -> GateCheck:
-    """A slice fails when its ratio lies outside the band and chance, over all the slices tested, does not explain it."""
+    """A slice fails when its true ratio surely lies outside the band, however many slices are tested (Holm)."""
     name = "calibration by slice"
     needed = clicks_needed(params.ratio_low, params.ratio_high, confidence)
     # by expected clicks too, or a slice would escape the gate by getting no clicks at all
@@ -41,32 +41,35 @@ def check_slices(slices: Sequence[SliceFigures], confidence: float, params: Judg
     if not tested:
         words = f"no slice has the {needed:,} clicks that a band of {band} needs; none of {len(slices)} was tested"
         return GateCheck(name, None, None, True, words)
-    adjusted = holm_adjusted([chance_of(part) for part in tested])
+    adjusted = holm_adjusted([chance_inside(part, params.ratio_low, params.ratio_high) for part in tested])
     ratios = [_ratio(part) for part in tested]
-    failed = [
-        place
-        for place, ratio in enumerate(ratios)
-        if not params.ratio_low <= ratio <= params.ratio_high and adjusted[place] < 1 - confidence
-    ]
+    failed = [place for place, chance in enumerate(adjusted) if chance < 1 - confidence]
     worst = max(failed or range(len(tested)), key=lambda place: abs(math.log(ratios[place])))
     limit = params.ratio_low if ratios[worst] < 1 else params.ratio_high
     if failed:
         places = sorted(failed, key=lambda place: -abs(math.log(ratios[place])))
         told = "; ".join(f"{slice_name(tested[place])}: ratio {ratios[place]:.3f}" for place in places[:5])
         more = f"; and {len(places) - 5} more" if len(places) > 5 else ""
-        words = f"{len(failed)} of {len(tested)} slices lie outside {band}, beyond chance: {told}{more}"
+        words = f"{len(failed)} of {len(tested)} slices surely lie outside {band}: {told}{more}"
     else:
         words = (
-            f"none of {len(tested)} slices with {needed:,} clicks or more lies outside {band} beyond chance; "
+            f"none of {len(tested)} slices with {needed:,} clicks or more surely lies outside {band}; "
             f"the widest is {slice_name(tested[worst])} with {ratios[worst]:.3f}"
         )
     return GateCheck(name, ratios[worst], limit, not failed, words)
 
 
-def chance_of(part: SliceFigures) -> float:
-    """Two-sided p-value of a slice's number of clicks if every score in it is true (normal approximation)."""
-    surplus = part.num_clicks - part.mean_score * part.num_rows
-    return math.erfc(abs(surplus) / math.sqrt(2 * part.score_variance)) if part.score_variance > 0 else 1.0
+def chance_inside(part: SliceFigures, ratio_low: float, ratio_high: float) -> float:
+    """Largest p-value of a slice's number of clicks over all true ratios inside the band (one-sided, normal law).
+
+    That is the p-value at the nearer edge: with a true ratio r, scores that expect E clicks get E / r of them.
+    """
+    ratio = _ratio(part)
+    if ratio_low <= ratio <= ratio_high or part.score_variance <= 0:
+        return 1.0
+    edge = ratio_low if ratio < ratio_low else ratio_high
+    surplus = part.num_clicks - part.mean_score * part.num_rows / edge
+    return math.erfc(abs(surplus) / math.sqrt(2 * part.score_variance / edge)) / 2
 
 
 def slice_name(part: SliceFigures) -> str:

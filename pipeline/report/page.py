@@ -9,7 +9,8 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from components.autopi.drawing import alpha_course, draw
+from components.autopi.course import alpha_course
+from components.autopi.drawing import draw
 from components.evaluating.evaluation import Evaluation, Interval
 from components.judging import slice_name
 from pipeline.report import figures, words
@@ -36,6 +37,7 @@ def page_of(run: Run, params_text: str) -> str:
         "moment": words.moment,
         "figure": words.figure,
         "num_bytes": words.num_bytes,
+        "epochs": lambda history: f"{history[0].epoch} to {history[-1].epoch}" if history else "none",
         "plain": lambda value: "–" if value is None else number(value),
     }
     log = run.clean_log.request.log if run.clean_log is not None else "unknown log"

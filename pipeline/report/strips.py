@@ -40,7 +40,7 @@ def time_line(title: str, stretches: Sequence[Stretch], is_time: bool) -> str:
             f'<rect class="stretch {part.role}" x="{left:.1f}" y="{top}" width="{wide:.1f}" height="{tall}" rx="2">'
             f"<title>{escape(part.name)}: {escape(part.words)}</title></rect>"
         )
-        if wide > 7 * len(part.name):
+        if wide > 5.8 * len(part.name) + 4:
             middle = left + wide / 2
             parts.append(text("instretch", middle, top + tall / 2 + 4, "middle", part.name))
     for place, words in (
