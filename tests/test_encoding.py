@@ -23,6 +23,7 @@ from components.errors import IntegrityError
 from components.log import CheckReport, CleanLog, Field, LogRequest, LogSchema, SourceParams, TimeColumn, Window
 from components.splitting import SPLIT_NAMES, SplitParams, Splits, SplitSpan, split_log
 from components.workbench import Workbench
+from pipeline.bench_encode import make_criteo_file
 
 START = 1_772_409_600_000_000  # Monday, 2026-03-02
 PARAMS = EncodeParams(min_count=2, max_vocabulary=1_000, num_hash_buckets=0, num_buckets=10)
@@ -312,3 +313,27 @@ def fitted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     clean_log = make_clean_log(place / "log", make_rows(1_500))
     params = replace(PARAMS, max_vocabulary=30, num_hash_buckets=request.param)
     return encode_log(clean_log, make_splits([0] * 1_497 + [1, 2, 3]), params, workbench).encoder
+
+
+# ------------------------------------------------------------------------------------------------------ the benchmark
+
+
+def test_the_benchmarks_file_is_criteos_format_with_fresh_rare_values(research_data: Path, tmp_path: Path) -> None:
+    sample = research_data / "criteo-sample" / "criteo.txt.gz"
+    tables = []
+    for name in ("a.txt", "b.txt"):
+        make_criteo_file(sample, 17_000, tmp_path / name)
+        tables.append(pl.read_csv(tmp_path / name, separator="\t", has_header=False, infer_schema=False))
+    assert (tmp_path / "a.txt").read_bytes() == (tmp_path / "b.txt").read_bytes()
+    made, raw = tables[0], pl.read_csv(sample, separator="\t", has_header=False, infer_schema=False)
+    assert made.shape == (17_000, 40)
+    assert made["column_0"].to_list()[:16_000] == raw["column_0"].to_list() * 2
+    for name in made.columns:
+        again = pl.concat([raw[name], raw[name], raw[name].head(1_000)])
+        assert (made[name].is_null() == again.is_null()).all()  # what is missing stays missing
+        assert made[name].drop_nulls().str.contains(r"^(-?\d+|[0-9a-f]{8})$").all()
+    assert made["column_16"].n_unique() > raw["column_16"].n_unique()
+    assert (
+        made["column_14"].value_counts(sort=True)["column_14"][0]
+        == raw["column_14"].value_counts(sort=True)["column_14"][0]
+    )
