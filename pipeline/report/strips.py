@@ -40,9 +40,10 @@ def time_line(title: str, stretches: Sequence[Stretch], is_time: bool) -> str:
             f'<rect class="stretch {part.role}" x="{left:.1f}" y="{top}" width="{wide:.1f}" height="{tall}" rx="2">'
             f"<title>{escape(part.name)}: {escape(part.words)}</title></rect>"
         )
-        if wide > 5.8 * len(part.name) + 4:
-            middle = left + wide / 2
-            parts.append(text("instretch", middle, top + tall / 2 + 4, "middle", part.name))
+        middle = left + wide / 2
+        is_roomy = wide > 7 * len(part.name) + 6
+        height = top + tall / 2 + 4 if is_roomy else top - 6
+        parts.append(text("instretch" if is_roomy else "note", middle, height, "middle", part.name))
     for place, words in (
         _time_ticks(low, high) if is_time else [(tick, number(tick)) for tick in round_ticks(low, high, 6)]
     ):
