@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -51,9 +52,15 @@ def push_bundle(folder: Path, url: str, name: str, bundle: Path) -> str:
         shutil.rmtree(place, ignore_errors=True)
         shutil.copytree(bundle, place)
         with Repo(str(folder)) as repo:
+            _remember_nothing(repo)
             outs = [out for stage in repo.add(targets=[str(place)]) for out in stage.outs]
             tree = outs[0].get_obj()
-            result = repo.cloud.push({tree.hash_info, *(file for _, _, file in tree)}, remote="store")
+            files = {tree.hash_info, *(file for _, _, file in tree)}
+            if not all(repo.cache.local.exists(file.value) for file in files):
+                raise OutsideError(
+                    f"{folder}: the bundle could not be copied (DVC says why above); nothing was promoted"
+                )
+            result = repo.cloud.transfer(repo.cache.local, repo.cloud.get_remote_odb("store", "push"), files)
         shutil.rmtree(place)
     if result.failed:
         raise OutsideError(f"{url}: {len(result.failed)} files of the bundle could not be pushed; nothing was promoted")
@@ -85,6 +92,16 @@ def dvc_errors(url: str) -> Iterator[None]:
         if denied is not None:
             raise ConfigError(f"{url}: may not be used ({denied}); check CTR_STORE, the rights and AWS_...") from error
         raise OutsideError(f"{url}: the bundle could not be pushed ({_words(error)}); nothing was promoted") from error
+
+
+def _remember_nothing(repo: Any) -> None:
+    """Let DVC remember hashes nowhere: this clone is used once, and on a full disk DVC tries to remember for ever."""
+    from dvc.cachemgr import CacheManager
+    from dvc_data.hashfile.state import StateNoop
+
+    repo.state.close()
+    repo.state = StateNoop()
+    repo.cache = CacheManager(repo)
 
 
 def _words(error: BaseException) -> str:

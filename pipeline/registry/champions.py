@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from components.artifact import write_json
-from components.champion import Champion
 from components.errors import ConfigError, IntegrityError, OutsideError, RaceError
 from components.manifest import verify_manifest
 from components.strict import parse
@@ -38,6 +38,9 @@ from pipeline.registry.records import (
 )
 from pipeline.registry.signing import check_signature, sign
 from pipeline.registry.store import Store, store_at
+
+if TYPE_CHECKING:
+    from components.champion import Champion
 
 NAME_PREFIX = "ctr-ranker-"
 HOLD = "hold.json"
@@ -88,6 +91,8 @@ class Registry:
 
     def fetch_champion(self, target: Path) -> Champion:
         """Bring the champion's bundle into the empty folder `target`, verified; `Champion.none()` before the first."""
+        from components.champion import Champion
+
         if not self.exists():
             return Champion.none()
         with self.cloned() as clone:

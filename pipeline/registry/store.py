@@ -191,7 +191,7 @@ class S3Store(Store):
                     f"{self.url}: there is no bucket '{self._bucket}'; make it or set CTR_STORE"
                 ) from error
             if code in _ABSENT:
-                raise _is_missing(self.url, str(key)) from error
+                raise _is_missing(self.url, str(key).removeprefix(self._prefix)) from error
             raise OutsideError(f"{self.url}: the store did not answer ({error}); try again later") from error
         except (
             exceptions.NoCredentialsError,
