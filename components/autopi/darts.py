@@ -25,7 +25,7 @@ from components.autopi.supernet import SkipNoise, Space, Supernet
 from components.batching import Batches, pick_device
 from components.checkpoint import digest_of, flatten_optimizer, load_checkpoint, restore_optimizer, save_checkpoint
 from components.encoding import Encoded
-from components.errors import DataError
+from components.errors import ConfigError, DataError
 from components.metrics import auc, log_loss
 from components.workbench import Workbench
 
@@ -170,13 +170,19 @@ class DartsSearch:
 
     @torch.no_grad()
     def _tune_logits(self, temperature: float) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Logits of tune; 0 where one row's overflows float32 (products of products, under statistics still rough)."""
         self.supernet.eval()
         parts = [self.supernet(ids_bf, temperature, None) for ids_bf, _ in self.tune_batches.in_order()]
-        return torch.cat(parts).double().cpu().numpy()
+        return torch.nan_to_num(torch.cat(parts).double(), 0.0, 0.0, 0.0).cpu().numpy()
 
     def _end_epoch(self, temperature: float) -> None:
         scores = 1 / (1 + np.exp(-self._tune_logits(temperature)))
         weight_loss, alpha_loss = (self.loss_sums / self.batch).tolist()
+        if not math.isfinite(weight_loss + alpha_loss):
+            raise ConfigError(
+                f"the search diverged in epoch {self.epoch} (mean losses {weight_loss} and {alpha_loss}); "
+                f"lower search.weight_rate, now {self.params.weight_rate}"
+            )
         logits = {name: self.supernet.get_parameter(name).detach().cpu().double() for name in _ARCHITECTURE}
         record = EpochRecord(
             epoch=self.epoch,
