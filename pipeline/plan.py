@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 ARTIFACTS = PurePosixPath("artifacts")
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # schedulers read this every half minute
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Plan:
 
 def read_plan(dvc_yaml: Path) -> Plan:
     """Read the steps of a `dvc.yaml` in its order."""
-    content = yaml.safe_load(dvc_yaml.read_text(encoding="utf-8"))
+    content = yaml.load(dvc_yaml.read_text(encoding="utf-8"), Loader=_LOADER)
     return Plan(tuple(_step(verb, entry) for verb, entry in content["stages"].items()))
 
 

@@ -58,7 +58,6 @@ class Resources:
     tasks: Mapping[str, Need]
     accelerator: str
     image: str
-    workspaces: str
     waiting: Waiting
     runs: RunRules
 

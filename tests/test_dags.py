@@ -43,6 +43,7 @@ def parsed(tmp_path_factory: pytest.TempPathFactory) -> dict:
     environment = os.environ | {
         "AIRFLOW_HOME": str(tmp_path_factory.mktemp("airflow")),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "600",  # wall seconds; a busy machine is no fault of the DAGs
         "PYTHONPATH": str(REPO),
         "PYTHONWARNINGS": "ignore",
     }
@@ -113,3 +114,31 @@ def test_needs_are_those_of_the_resources_file(parsed: dict) -> None:
 def test_the_form_takes_iso_8601_only(parsed: dict, moment: str, fits: bool) -> None:
     pattern = parsed["dags"]["retrain"]["params"]["window_end"]["pattern"]
     assert (re.search(pattern, moment) is not None) == fits
+
+
+def test_with_one_option_the_same_steps_are_pods(tmp_path: Path) -> None:
+    code = """
+import sys
+from airflow.dag_processing.dagbag import DagBag
+bag = DagBag(dag_folder=sys.argv[1])
+dag = bag.dags["search"]
+search, promote = dag.get_task("search"), dag.get_task("promote")
+limits = search.container_resources.limits
+print("ANSWER", type(search).__name__, type(promote).__name__, search.image, limits["nvidia.com/gpu"], limits["memory"], len(dag.tasks))
+"""
+    environment = os.environ | {
+        "AIRFLOW_HOME": str(tmp_path),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "600",
+        "CTR_RUNNER": "kubernetes",
+        "PYTHONPATH": str(REPO),
+        "PYTHONWARNINGS": "ignore",
+    }
+    command = [sys.executable, "-c", code, str(REPO / "dags")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    kind, act, image, gpu, memory, num_tasks = done.stdout.partition("ANSWER ")[2].split()
+    needs = yaml.safe_load((REPO / "infra/resources.yaml").read_text())
+    assert (kind, act) == ("PodTask", "PipelineTask")
+    assert image == needs["image"]
+    assert (gpu, memory) == ("1", "16Gi")
+    assert int(num_tasks) == len(yaml.safe_load((REPO / "dvc.yaml").read_text())["stages"]) - 1 + 5

@@ -6,6 +6,7 @@ what the workspace and the ledger say (pipeline/runs.py); an asset's event only 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -95,7 +96,8 @@ class _Line:
 
     def steps(self, command: Callable[[Step], tuple[str, ...]]) -> dict[str, BaseOperator]:
         """A task a step, with the edges that the artifacts imply."""
-        tasks = {step.verb: self.act(step.verb, command(step)) for step in self._plan.steps}
+        make = self._pod if os.environ.get("CTR_RUNNER", "subprocess") == "kubernetes" else self.act
+        tasks = {step.verb: make(step.verb, command(step)) for step in self._plan.steps}
         for upstream, downstream in self._plan.edges():
             tasks[upstream] >> tasks[downstream]
         return tasks
@@ -118,6 +120,20 @@ class _Line:
     def act(self, task_id: str, arguments: tuple[str, ...], **keywords: Any) -> BaseOperator:
         """A task that runs in the run's worktree."""
         return self._task(task_id, arguments, is_in_run=True, **keywords)
+
+    def _pod(self, task_id: str, arguments: tuple[str, ...]) -> BaseOperator:
+        from pipeline.on_airflow.pods import PodTask
+
+        need = self._resources.of(task_id)
+        return PodTask(
+            task_id=task_id,
+            command=arguments,
+            window_days=self._window_days,
+            need=need,
+            resources=self._resources,
+            on_failure_callback=TellPeople(),
+            **tried_again(need),
+        )
 
     def frame(self, steps: Mapping[str, BaseOperator], last: BaseOperator, announce: BaseOperator) -> None:
         """prepare >> wait_for_data >> steps >> last >> announce >> clean_up, which runs whatever happened."""

@@ -25,6 +25,7 @@ HOME = Path(os.environ.get("CTR_HOME", Path(__file__).parents[2]))
 
 DONE, GATE_SAID_NO, DRIFT_FOUND, RACE_LOST, NOTHING_TO_DO = 0, 4, 5, 7, 99
 RETRIED = frozenset({75, 128 + 2, 128 + 9, 128 + 15})
+_GOOD = ("done", "drift_found", "gate_said_no")
 _NEVER_RETRIED = {
     1: "a bug: see the traceback above",
     2: "params or the environment are wrong: a person must edit",
@@ -107,21 +108,25 @@ class PipelineTask(BaseOperator):
         return self._subprocess.run(command, folder, stages_environment(context["params"]), self.log.info)
 
     def _end(self, code: int, is_rehearsal: bool) -> int:
-        match meaning(code):
-            case "done" | "drift_found" | "gate_said_no":
-                if self.announcement is not None and (is_rehearsal or code != self.announcement[1]):
-                    self.log.info(
-                        "Nothing to announce (exit %d): %s is skipped, see above.", code, self.announcement[0]
-                    )
-                    raise DownstreamTasksSkipped(tasks=[self.announcement[0]])
-                return code
-            case "skip":
-                raise AirflowSkipException("nothing to do for this interval: see the line above")
-            case "retry":
-                raise AirflowException(f"exit {code}: it was stopped, or something outside did not answer; tried again")
-            case _:
-                reason = _NEVER_RETRIED.get(code, f"{self.rules.race_attempts} evaluations in a row lost the race")
-                raise AirflowFailException(f"exit {code}, not tried again: {reason}")
+        is_announced = self.announcement is None or (code == self.announcement[1] and not is_rehearsal)
+        if self.announcement is not None and not is_announced and meaning(code) in _GOOD:
+            self.log.info("Nothing to announce (exit %d): %s is skipped, see above.", code, self.announcement[0])
+            raise DownstreamTasksSkipped(tasks=[self.announcement[0]])
+        return end_as(code)
+
+
+def end_as(code: int) -> int:
+    """End a task as an exit code says: give a good one back, raise what Airflow takes for skip, retry or failure."""
+    match meaning(code):
+        case "done" | "drift_found" | "gate_said_no":
+            return code
+        case "skip":
+            raise AirflowSkipException("nothing to do for this interval: see the line above")
+        case "retry":
+            raise AirflowException(f"exit {code}: it was stopped, or something outside did not answer; tried again")
+        case _:
+            reason = _NEVER_RETRIED.get(code, "the evaluation lost the race too often")
+            raise AirflowFailException(f"exit {code}, not tried again: {reason}")
 
 
 def stages_python() -> str:
