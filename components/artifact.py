@@ -11,6 +11,7 @@ import json
 import math
 import os
 import shutil
+from datetime import date
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -79,7 +80,7 @@ def map_array(path: Path) -> np.ndarray[Any, Any]:
 
 
 def _plain(content: Any) -> Any:
-    """Turn dataclasses, paths, tuples and numpy scalars into what JSON knows."""
+    """Turn dataclasses, paths, dates, tuples and numpy scalars into what JSON knows."""
     if dataclasses.is_dataclass(content) and not isinstance(content, type):
         return {field.name: _plain(getattr(content, field.name)) for field in dataclasses.fields(content)}
     if isinstance(content, dict):
@@ -90,6 +91,8 @@ def _plain(content: Any) -> Any:
         return _plain(content.item())
     if isinstance(content, Path):
         return str(content)
+    if isinstance(content, date):  # datetimes are dates
+        return content.isoformat()
     if isinstance(content, float) and not math.isfinite(content):
         raise ValueError(f"JSON has no word for {content}: use None where a figure is undefined")
     return content

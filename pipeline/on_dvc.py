@@ -32,6 +32,7 @@ HEADER = """\
 """
 _POLL_SECONDS = 0.1
 _FETCH_FILES = ("pipeline/fetching.py", "pipeline/served.py")
+_OTHER_FILES_READ = {"pack": ("requirements.lock",)}  # the lineage holds its digest
 _SCHEMA_AND_SOURCE = ["schema", "source"]
 
 
@@ -83,7 +84,11 @@ def _entry(stage: Stage, settings: Settings) -> dict[str, Any]:
     entry = {
         "desc": (stage.function.__doc__ or "").strip(),
         "cmd": f"python -m pipeline run {stage.verb}",
-        "deps": [*(str(ARTIFACTS / name) for name in stage.reads), *_files_under(stage.modules)],
+        "deps": [
+            *(str(ARTIFACTS / name) for name in stage.reads),
+            *_files_under(stage.modules),
+            *_OTHER_FILES_READ.get(stage.verb, ()),
+        ],
         "params": params,
         "outs": [_out(stage.makes)],
     }
