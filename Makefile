@@ -56,7 +56,7 @@ check: setup ## style, types, import contracts, and whether dvc.yaml is current
 	$(PIPELINE) wire --check
 
 test: check ## check, then all tests
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist loadfile # a file at once: some start a server for all their tests
 
 lock: ## resolve requirements.lock anew (needs a package index; see pyproject.toml)
 	UV_FIND_LINKS="$${PIP_FIND_LINKS:-}" $(BIN)/uv pip compile pyproject.toml --group dev --python-version 3.11 \
