@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -170,3 +174,8 @@ def test_a_million_rows_take_seconds_at_most() -> None:
     metrics.log_loss(clicks, scores)
     metrics.expected_calibration_error(clicks, scores, 20)
     assert time.process_time() - started_at < 5.0
+
+
+def test_metrics_do_not_load_torch() -> None:
+    probe = "import sys, components.metrics; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", probe], cwd=Path(__file__).parents[1], env=os.environ.copy(), check=True)
