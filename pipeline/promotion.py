@@ -5,10 +5,8 @@ Each gives what it has to say as facts (for `--json`) and as words; the registry
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +14,14 @@ from components.artifact import read_json
 from components.champion import Champion
 from components.errors import ConfigError
 from pipeline.acts import home_of, read_environment, registry_of
+from pipeline.comparing import metrics_in, moment_of, recorded
 from pipeline.params import read_settings
 from pipeline.run import Workspace
+from pipeline.saying import PROJECT, Said
 
 if TYPE_CHECKING:
     from components.packing import Bundle
-    from pipeline.registry import Challenger, Event, Registry
-    from pipeline.registry.clone import Clone
+    from pipeline.registry import Challenger, Event
     from pipeline.registry.records import Bump
 
 EXIT_GATE_SAID_NO = 4
@@ -40,16 +39,6 @@ _FILES = (
 _RUN_FILES = ("params.yaml", "window.yaml", "dvc.yaml", "dvc.lock")
 _FROM_BUNDLE = ("card.md", "verdict.json", "evaluation.json", "lineage.json", "architecture.json", "schema.json")
 _NOT_CODE = frozenset({"__pycache__", ".pytest_cache"})
-PROJECT = "project"
-
-
-@dataclass(frozen=True)
-class Said:
-    """What an act has to say: as JSON, in words, and as an exit code."""
-
-    facts: Any
-    words: str
-    exit_code: int
 
 
 def promote(root: Path, stage: str, dry_run: bool) -> Said:
@@ -116,9 +105,9 @@ def describe_champion(root: Path, stage: str) -> Said:
         facts |= {"version": version.version, "commit": version.commit, "digest": version.digest}
         facts |= {"since": event.when, "by": event.by, "why": event.why}
         record = registry.record(clone, version.commit)
-        facts["data"] = {"first_time": _moment(record.data_first_time), "last_time": _moment(record.data_last_time)}
-        evaluation = _recorded(registry, clone, version.commit, "evaluation.json")
-        facts["metrics"] = _metrics(evaluation)
+        facts["data"] = {"first_time": moment_of(record.data_first_time), "last_time": moment_of(record.data_last_time)}
+        evaluation = recorded(registry, clone, version.commit, "evaluation.json")
+        facts["metrics"] = metrics_in(evaluation)
     data, held = facts["data"], facts["hold"]
     lines = [
         f"{version.name}@{version.version} is in {stage} since {event.when} (by {event.by})",
@@ -175,24 +164,6 @@ def release(root: Path) -> Said:
     return Said(
         {"released": asdict(ended)}, f"{registry.name}: the hold since {ended.since} is over ({ended.reason})", 0
     )
-
-
-def compare(root: Path, one: str, other: str) -> Said:
-    """Two versions side by side: metrics, data window, architecture, params that differ."""
-    registry = registry_of(Workspace(root.absolute()))
-    with registry.cloned() as clone:
-        sides = [_side(registry, clone, version) for version in (one, other)]
-    keys = [key for key in dict.fromkeys([*sides[0], *sides[1]]) if key.split(".")[0] != "params"]
-    keys += sorted(
-        key
-        for key in sides[0].keys() | sides[1].keys()
-        if key.startswith("params.") and sides[0].get(key) != sides[1].get(key)
-    )
-    facts = {key: {one: sides[0].get(key), other: sides[1].get(key)} for key in keys}
-    width = max(map(len, keys), default=0)
-    lines = [f"{'':<{width}}  {one:<28} {other}"]
-    lines += [f"{key:<{width}}  {_short(sides[0].get(key)):<28} {_short(sides[1].get(key))}" for key in keys]
-    return Said(facts, "\n".join(lines), 0)
 
 
 def verify(root: Path, folder: Path) -> Said:
@@ -263,58 +234,5 @@ def _version_before(assignments: Sequence[Event], name: str) -> str:
     return others[-1]
 
 
-def _side(registry: Registry, clone: Clone, version: str) -> dict[str, Any]:
-    """All that is recorded of a version, flat."""
-    import yaml
-
-    commit = registry.registered(clone, version).commit
-    record = registry.record(clone, commit)
-    lineage = _recorded(registry, clone, commit, "lineage.json")
-    architecture = _recorded(registry, clone, commit, "architecture.json")
-    side: dict[str, Any] = {
-        "bundle": record.digest,
-        "data.first_time": _moment(record.data_first_time),
-        "data.last_time": _moment(record.data_last_time),
-        **{f"rows.{span['name']}": span["num_rows"] for span in lineage.get("spans", ())},
-        **_metrics(_recorded(registry, clone, commit, "evaluation.json")),
-        "ranker": architecture.get("ranker"),
-        "architecture": architecture.get("line"),
-    }
-    for file in ("params.yaml", "window.yaml"):
-        params = yaml.safe_load(clone.read(commit, f"{PROJECT}/{file}") or "{}") or {}
-        side |= {f"params.{file}.{key}": value for key, value in _leaves(params, "")}
-    return side
-
-
-def _recorded(registry: Registry, clone: Clone, commit: str, file: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(clone.read(commit, f"{registry.name}/{file}") or "{}")
-    return found
-
-
-def _metrics(evaluation: Mapping[str, Any]) -> dict[str, Any]:
-    """The challenger's figures on its own test rows."""
-    figures = evaluation.get("challenger", {})
-    shown = ("auc", "log_loss", "normalised_entropy", "calibration_ratio")
-    values = {name: figures[name]["value"] for name in shown if name in figures}
-    return values | {name: figures[name] for name in ("calibration_error", "num_rows") if name in figures}
-
-
-def _leaves(content: Any, key: str) -> list[tuple[str, Any]]:
-    if isinstance(content, dict) and content:
-        return [leaf for name, part in content.items() for leaf in _leaves(part, f"{key}.{name}" if key else str(name))]
-    return [(key, content)]
-
-
 def _words_of(event: Event) -> str:
     return "registered" if event.stage is None else f"to {event.stage}"
-
-
-def _short(value: Any) -> str:
-    text = f"{value:.6g}" if isinstance(value, float) else str(value)
-    return text if len(text) <= 26 else f"{text[:23]}..."
-
-
-def _moment(microseconds: int | None) -> str | None:
-    if microseconds is None:
-        return None
-    return datetime.fromtimestamp(microseconds / 1e6, UTC).isoformat(timespec="seconds")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from pipeline.promotion import Said
+    from pipeline.saying import Said
 
 promotion_app = typer.Typer()
 
@@ -111,7 +111,7 @@ def compare(
     as_json: JsonOption = False,
 ) -> None:
     """Two versions side by side: metrics, data window, architecture, and the params that differ."""
-    from pipeline.promotion import compare as act
+    from pipeline.comparing import compare as act
 
     raise typer.Exit(_say(lambda: act(workspace, one, other), as_json))
 

@@ -19,8 +19,8 @@ from components.lineage import lock_digest, read_lineage
 from components.manifest import verify_manifest
 from pipeline.acts import home_of, read_environment, registry_of
 from pipeline.plan import read_plan
-from pipeline.promotion import PROJECT, Said
 from pipeline.run import Workspace
+from pipeline.saying import PROJECT, Said
 
 
 def reproduce(root: Path, version: str) -> Said:
