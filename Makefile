@@ -58,6 +58,9 @@ check: setup ## style, types, import contracts, and whether dvc.yaml is current
 test: check ## check, then all tests
 	$(BIN)/pytest -n 2 --dist loadfile # a file at once: some start a server for all their tests
 
+faults: setup ## kill -9, full disk and I/O errors at 300 places of a promotion (needs cc)
+	CTR_FAULT_CASES=300 $(BIN)/pytest -n 2 tests/test_promotion_faults.py
+
 lock: ## resolve requirements.lock anew (needs a package index; see pyproject.toml)
 	UV_FIND_LINKS="$${PIP_FIND_LINKS:-}" $(BIN)/uv pip compile pyproject.toml --group dev --python-version 3.11 \
 	  --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
