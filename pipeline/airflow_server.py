@@ -29,7 +29,7 @@ from pipeline.subprocesses import ask_for_sigterm_when_the_parent_dies
 
 COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 _HEALTH = ("metadatabase", "scheduler", "triggerer", "dag_processor")
-_START_SECONDS = 180.0
+_START_SECONDS = 600.0
 _STOP_SECONDS = 12.0
 _POLL_SECONDS = 0.25
 _PRIVATE = 0o600
