@@ -55,8 +55,11 @@ check: setup ## style, types, import contracts, and whether dvc.yaml is current
 	$(BIN)/lint-imports
 	$(PIPELINE) wire --check
 
-test: check ## check, then all tests
-	$(BIN)/pytest -n 2 --dist loadfile # a file at once: some start a server for all their tests
+test: check ## check, then all tests but those of test-servers
+	$(BIN)/pytest -n 2 --dist loadfile -m "not servers"
+
+test-servers: setup ## the tests that start Airflow with PostgreSQL, and Kubeflow's local runner
+	$(BIN)/pytest -m servers
 
 faults: setup ## kill -9, full disk and I/O errors at 300 places of a promotion (needs cc)
 	CTR_FAULT_CASES=300 $(BIN)/pytest -n 2 tests/test_promotion_faults.py

@@ -93,6 +93,9 @@ class World:
         return str(state) if state in ("success", "failed") else None
 
 
+pytestmark = pytest.mark.servers
+
+
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
     """A folder that the user postgres can reach, unlike pytest's own."""

@@ -55,6 +55,7 @@ def test_needs_come_from_the_resources_file(compiled: dict) -> None:
     assert retry["maxRetryCount"] == needs["default"]["retries"]
 
 
+@pytest.mark.servers
 def test_run_locally_it_makes_the_same_bytes_as_by_hand(tmp_path: Path) -> None:
     home = tmp_path / "project"
     interpreter = make_project(home)
