@@ -50,7 +50,7 @@ airflow: setup ## Airflow's four processes on loopback, until Ctrl-C
 
 check: setup ## style, types, import contracts, and whether dvc.yaml is current
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(BIN)/ruff format --check components pipeline dags tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(PIPELINE) wire --check
