@@ -20,7 +20,7 @@ def attend(x_fdb: torch.Tensor, pairing_edd: torch.Tensor) -> torch.Tensor:
     """Average the fields as each field sees them: sum_g softmax_g(x_f' M_e x_g) x_g, (F, D, B), (E, D, D) -> (F, E, D, B)."""
     if torch.compiler.is_exporting():
         asked_fedb = torch.matmul(pairing_edd.transpose(1, 2), x_fdb.unsqueeze(1))
-        scores_fegb = (asked_fedb.unsqueeze(2) * x_fdb).sum(3)
+        scores_fegb = (asked_fedb.unsqueeze(2) * x_fdb).sum(3).clamp(-SCORE_LIMIT, SCORE_LIMIT)
         return (scores_fegb.softmax(2).unsqueeze(3) * x_fdb).sum(2)
     attended: torch.Tensor = _Attend.apply(x_fdb, pairing_edd)  # type: ignore[no-untyped-call]
     return attended
