@@ -26,7 +26,7 @@ from components.artifact import read_json
 from components.champion import Champion
 from components.errors import ConfigError, CtrError, IntegrityError
 from components.log import LogRequest, Window
-from components.strict import Strict
+from components.strict import Strict, parse
 from pipeline.on_dvc import record_end, record_start
 from pipeline.params import Settings, read_settings
 from pipeline.progress import shown_progress
@@ -211,17 +211,17 @@ def report(root: Path, drift: Path | None, output: Path | None) -> None:
 
 
 def champion_architecture(root: Path) -> str | None:
-    """The champion's architecture as one line of text, or None before the first promotion."""
+    """The champion's architecture as one line of text; None before the first promotion and for a ranker that none found."""
     import tempfile
 
-    from components.autopi.architecture import Architecture
+    from components.packing.bundle import BundledArchitecture
 
     with tempfile.TemporaryDirectory(prefix="ctr-champion-") as folder:
         champion = registry_of(Workspace(root.absolute())).fetch_champion(Path(folder))
         if champion.folder is None:
             return None
         where = champion.folder / "architecture.json"
-        return Architecture.from_json(read_json(where), str(where), IntegrityError).to_text()
+        return parse(BundledArchitecture, read_json(where), str(where), IntegrityError).line
 
 
 def with_recorded_end(root: Path, act: str, run: Callable[[], int]) -> int:

@@ -66,7 +66,7 @@ def run_bench_rankers(
                 rows = _with_planted(workspace, encoded, workbench.scratch) if name == PLANTED else encoded
                 chosen = dataclasses.replace(params, ranker="linear" if name == PLANTED else name, seed=seed)
                 trained = train_ranker(rows, found, chosen, workbench)
-            results.append(_measured(name, seed, trained, rows, calibrate))
+                results.append(_measured(name, seed, trained, rows, calibrate))
             print(_line(results[-1]), flush=True)
     table = {name: _summary([one for one in results if one.ranker == name]) for name in rankers}
     oracle = _oracle(workspace)

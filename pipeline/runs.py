@@ -178,7 +178,7 @@ def _set_strategy(folder: Path, order: Order) -> None:
     path = folder / "params.yaml"
     params = yaml.safe_load(path.read_text("utf-8"))
     params.setdefault("search", {})["strategy"] = order.strategy
-    params["search"]["architecture"] = order.architecture
+    params["search"]["fixed_architecture"] = order.architecture
     _write_yaml(path, params)
 
 
