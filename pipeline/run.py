@@ -64,7 +64,7 @@ class Workspace:
                 raise ConfigError(
                     f"{folder}: '{artifact}' is not there yet; run the stage that makes it, or `dvc repro`"
                 )
-            before = folder.stat().st_ino
+            before = _identity(folder)
             try:
                 content = kind.load(folder)
             except (IntegrityError, FileNotFoundError):
@@ -95,9 +95,15 @@ class Workspace:
             shutil.rmtree(hidden, ignore_errors=True)
 
 
-def _is_still(folder: Path, inode: int) -> bool:
-    """The folder was not exchanged since its inode number was read (a reader may have seen a mixture if it was)."""
-    return folder.is_dir() and folder.stat().st_ino == inode
+def _identity(folder: Path) -> tuple[int, int]:
+    """What tells a folder from the one that takes its place: an inode number alone may be used again at once."""
+    status = folder.stat()
+    return status.st_ino, status.st_ctime_ns
+
+
+def _is_still(folder: Path, identity: tuple[int, int]) -> bool:
+    """The folder was not exchanged since (a reader may have seen a mixture if it was)."""
+    return folder.is_dir() and _identity(folder) == identity
 
 
 def remove_leavings_of_the_dead(folder: Path, prefix: str) -> None:

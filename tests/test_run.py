@@ -81,9 +81,11 @@ def test_a_writer_killed_at_any_moment_never_shows_a_half(tmp_path: Path) -> Non
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
             until = time.monotonic() + 0.02 * (round_number + 1)
-            while time.monotonic() < until:
-                workspace.read("letters", Letters)
-            process.kill()
+            try:
+                while time.monotonic() < until:
+                    workspace.read("letters", Letters)
+            finally:
+                process.kill()
         workspace.read("letters", Letters)
 
 
