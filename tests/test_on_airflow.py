@@ -171,7 +171,7 @@ def test_two_runs_have_a_worktree_each_and_a_closed_one_is_gone(tmp_path: Path) 
     assert _runs(home, "close", str(one)) == 0
     assert one.exists(), "it did not come to its end: people may want to look"
     ends = one / ".ctr" / "ends"
-    ends.mkdir(parents=True)
+    ends.mkdir(parents=True, exist_ok=True)
     (ends / "warn.json").write_text('{"process": 1, "exit_code": 0}')
     assert _runs(home, "close", str(one)) == 0
     assert not one.exists()

@@ -155,10 +155,14 @@ def test_a_quiet_world_keeps_its_items_its_rate_and_knows_its_clicks_at_once() -
     assert abs(last / first - 1) < 0.03
 
 
-def test_the_click_rate_drifts_over_the_weeks(month: tuple[pl.DataFrame, np.ndarray]) -> None:
-    _, probability = month
-    weeks = [week.mean() for week in np.split(probability, 4)]
-    assert max(weeks) / min(weeks) > 1.15
+def test_the_click_rate_drifts_over_the_weeks_as_far_as_asked(month: tuple[pl.DataFrame, np.ndarray]) -> None:
+    def spread(probability: np.ndarray) -> float:
+        weeks = [week.mean() for week in np.split(probability, 4)]
+        return float(max(weeks) / min(weeks))
+
+    _, strong = rows_and_truth(days(dataclasses.replace(PARAMS, drift_logit=0.25), 0, 28))
+    assert 1.05 < spread(month[1]) < spread(strong)
+    assert spread(strong) > 1.15
 
 
 def test_a_large_day_comes_in_files_that_bound_the_memory() -> None:
