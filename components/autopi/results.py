@@ -8,9 +8,10 @@ width, E edges, V views (E, or 1 for all edges).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
+from torch import Tensor
 
 
 class Gated(NamedTuple):
@@ -20,100 +21,160 @@ class Gated(NamedTuple):
     gates_efb: torch.Tensor
 
 
+class Result(Protocol):
+    """One operator's y on the way to batch norm and back, handled for one edge and a few fields at a time."""
+
+    @property
+    def num_views(self) -> int:
+        """E, or 1 where all edges share one y."""
+        ...
+
+    @property
+    def factors(self) -> tuple[torch.Tensor, ...]:
+        """The tensors that autograd knows."""
+        ...
+
+    def measure(self, edge: int, fields: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        """Rectify y and give the sums of y and of its square, (F',); once for each view."""
+        ...
+
+    def add_to(self, total_fdb: torch.Tensor, edge: int, fields: slice, weight_f: torch.Tensor) -> None:
+        """total += weight * y."""
+        ...
+
+    def dot(self, grad_fdb: torch.Tensor, edge: int, fields: slice) -> torch.Tensor:
+        """The sum of grad * y in each field, (F',)."""
+        ...
+
+    def push(
+        self, grad_fdb: torch.Tensor, edge: int, fields: slice, of_grad_f: Tensor, of_y_f: Tensor, constant_f: Tensor
+    ) -> None:
+        """Add of_grad * grad + of_y * y + constant to the gradient of y. After `dot` of the same edge and fields."""
+        ...
+
+    def grads(self) -> tuple[torch.Tensor, ...]:
+        """The factors' gradients, after all pushes."""
+        ...
+
+
 class Dense:
     """y (V, F, D, B), fresh, to be rectified in place."""
 
     def __init__(self, y_vfdb: torch.Tensor, is_rectified: bool) -> None:
+        self.num_views = len(y_vfdb)
         self.factors = (y_vfdb,)
-        self.is_rectified = is_rectified
-        self.shape = y_vfdb.shape[1:]
-        self.length = y_vfdb.shape[2] * y_vfdb.shape[3]
+        self._is_rectified = is_rectified
+        self._grad_vfdb: torch.Tensor | None = None
+        # Where edges share y, of_y and constant are summed up over the edges first, (F,) each.
+        self._shared: tuple[torch.Tensor, torch.Tensor] | None = None
 
-    def rectify_and_measure(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Means of y and of its square, (V, F); two plain reductions beat torch's careful variance twentyfold."""
-        y_vfl = self.factors[0].flatten(2)
-        if self.is_rectified:
-            y_vfl.relu_()
-        return y_vfl.sum(2) / self.length, torch.linalg.vector_norm(y_vfl, dim=2).square() / self.length
+    def measure(self, edge: int, fields: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        """See Result; two plain reductions beat torch's careful variance twentyfold."""
+        y_fl = self._of(edge, fields).flatten(1)
+        if self._is_rectified:
+            y_fl.relu_()
+        return y_fl.sum(1), torch.linalg.vector_norm(y_fl, dim=1).square_()
 
-    def add_to(self, total_fdb: torch.Tensor, edge: int, weight_f: torch.Tensor) -> None:
-        """total += weight * y."""
-        total_fdb.addcmul_(self._of(edge), weight_f[:, None, None])
+    def add_to(self, total_fdb: torch.Tensor, edge: int, fields: slice, weight_f: torch.Tensor) -> None:
+        """See Result."""
+        total_fdb.addcmul_(self._of(edge, fields), weight_f[:, None, None])
 
-    def dots(self, grads_fdb: Sequence[torch.Tensor]) -> torch.Tensor:
-        """The sum of grad * y on each edge in each field, (E, F)."""
-        return torch.stack([_dot(grad_fdb, self._of(edge)) for edge, grad_fdb in enumerate(grads_fdb)])
+    def dot(self, grad_fdb: torch.Tensor, edge: int, fields: slice) -> torch.Tensor:
+        """See Result."""
+        grad_fl, y_fl = grad_fdb.flatten(1), self._of(edge, fields).flatten(1)
+        if grad_fl.device.type != "cpu":
+            return (grad_fl * y_fl).sum(1)
+        # On a CPU a dot product a field beats a batched matrix product sixfold, and it makes no tensor of products.
+        return torch.stack([torch.dot(grad_l, y_l) for grad_l, y_l in zip(grad_fl, y_fl, strict=True)])
 
-    def backward(
-        self,
-        grads_fdb: Sequence[torch.Tensor],
-        of_grad_ef: torch.Tensor,
-        of_y_ef: torch.Tensor,
-        constant_ef: torch.Tensor,
-    ) -> tuple[torch.Tensor, ...]:
-        """The gradient before ReLU, of_grad * grad + of_y * y + constant where y > 0, summed over a view's edges."""
-        result_vfdb = torch.empty_like(self.factors[0])
-        num_views = len(result_vfdb)
-        for view, (total_fdb, y_fdb) in enumerate(zip(result_vfdb, self.factors[0], strict=True)):
-            edges = slice(view, view + 1) if num_views > 1 else slice(None)
-            torch.mul(y_fdb, of_y_ef[edges].sum(0)[:, None, None], out=total_fdb)
-            total_fdb.add_(constant_ef[edges].sum(0)[:, None, None])
-            for grad_fdb, of_grad_f in zip(grads_fdb[edges], of_grad_ef[edges], strict=True):
-                total_fdb.addcmul_(grad_fdb, of_grad_f[:, None, None])
-            if self.is_rectified:
-                torch.ops.aten.threshold_backward(total_fdb, y_fdb, 0, grad_input=total_fdb)
-        return (result_vfdb,)
+    def push(
+        self, grad_fdb: torch.Tensor, edge: int, fields: slice, of_grad_f: Tensor, of_y_f: Tensor, constant_f: Tensor
+    ) -> None:
+        """See Result."""
+        y_vfdb = self.factors[0]
+        if self._grad_vfdb is None:
+            self._grad_vfdb = torch.empty_like(y_vfdb) if self.num_views > 1 else torch.zeros_like(y_vfdb)
+        if self.num_views > 1:
+            total_fdb = self._grad_vfdb[edge, fields]
+            torch.mul(self._of(edge, fields), of_y_f[:, None, None], out=total_fdb)
+            total_fdb.add_(constant_f[:, None, None]).addcmul_(grad_fdb, of_grad_f[:, None, None])
+            self._mask(total_fdb, self._of(edge, fields))
+            return
+        if self._shared is None:
+            self._shared = (y_vfdb.new_zeros(y_vfdb.shape[1]), y_vfdb.new_zeros(y_vfdb.shape[1]))
+        self._grad_vfdb[0, fields].addcmul_(grad_fdb, of_grad_f[:, None, None])
+        for total_f, more_f in zip(self._shared, (of_y_f, constant_f), strict=True):
+            total_f[fields] += more_f
 
-    def _of(self, edge: int) -> torch.Tensor:
-        return self.factors[0][edge if len(self.factors[0]) > 1 else 0]
+    def grads(self) -> tuple[torch.Tensor, ...]:
+        """See Result."""
+        assert self._grad_vfdb is not None
+        if self._shared is not None:
+            of_y_f, constant_f = self._shared
+            self._grad_vfdb[0].addcmul_(self.factors[0][0], of_y_f[:, None, None]).add_(constant_f[:, None, None])
+            self._mask(self._grad_vfdb[0], self.factors[0][0])
+        return (self._grad_vfdb,)
+
+    def _of(self, edge: int, fields: slice) -> torch.Tensor:
+        return self.factors[0][edge if self.num_views > 1 else 0, fields]
+
+    def _mask(self, total_fdb: torch.Tensor, y_fdb: torch.Tensor) -> None:
+        if self._is_rectified:
+            torch.ops.aten.threshold_backward(total_fdb, y_fdb, 0, grad_input=total_fdb)
 
 
 class Scaled:
     """y = base * gates with base (F, D, B) rectified before and gates (E, F, B) not negative: y is never made."""
 
     def __init__(self, base_fdb: torch.Tensor, gates_efb: torch.Tensor) -> None:
+        self.num_views = len(gates_efb)
         self.factors = (base_fdb, gates_efb)
-        self.shape = base_fdb.shape
-        self.length = base_fdb.shape[1] * base_fdb.shape[2]
         self._sums_fb: tuple[torch.Tensor, torch.Tensor] | None = None
-        self._grad_sums_efb: torch.Tensor | None = None
+        self._grad_sums: dict[tuple[int, int], torch.Tensor] = {}
+        self._base_grad: torch.Tensor | None = None
+        self._gates_grad: torch.Tensor | None = None
 
-    def rectify_and_measure(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Means of y and of its square, (E, F), from the sums over D alone."""
-        gates_efb = self.factors[1]
+    def measure(self, edge: int, fields: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        """See Result; the sums over D alone are enough."""
+        gates_fb = self.factors[1][edge, fields]
         sum_fb, square_fb = self._sums()
-        return _rows_dot(gates_efb, sum_fb) / self.length, _rows_dot(gates_efb.square(), square_fb) / self.length
+        return (gates_fb * sum_fb[fields]).sum(1), (gates_fb.square() * square_fb[fields]).sum(1)
 
-    def add_to(self, total_fdb: torch.Tensor, edge: int, weight_f: torch.Tensor) -> None:
-        """total += weight * y."""
+    def add_to(self, total_fdb: torch.Tensor, edge: int, fields: slice, weight_f: torch.Tensor) -> None:
+        """See Result."""
         base_fdb, gates_efb = self.factors
-        total_fdb.addcmul_(base_fdb, (gates_efb[edge] * weight_f[:, None]).unsqueeze(1))
+        total_fdb.addcmul_(base_fdb[fields], (gates_efb[edge, fields] * weight_f[:, None]).unsqueeze(1))
 
-    def dots(self, grads_fdb: Sequence[torch.Tensor]) -> torch.Tensor:
-        """The sum of grad * y on each edge in each field, (E, F)."""
+    def dot(self, grad_fdb: torch.Tensor, edge: int, fields: slice) -> torch.Tensor:
+        """See Result."""
         base_fdb, gates_efb = self.factors
-        self._grad_sums_efb = torch.stack([(grad_fdb * base_fdb).sum(1) for grad_fdb in grads_fdb])
-        return (gates_efb * self._grad_sums_efb).sum(2)
+        grad_sum_fb = (grad_fdb * base_fdb[fields]).sum(1)
+        self._grad_sums[edge, fields.start] = grad_sum_fb
+        return (gates_efb[edge, fields] * grad_sum_fb).sum(1)
 
-    def backward(
-        self,
-        grads_fdb: Sequence[torch.Tensor],
-        of_grad_ef: torch.Tensor,
-        of_y_ef: torch.Tensor,
-        constant_ef: torch.Tensor,
-    ) -> tuple[torch.Tensor, ...]:
-        """The gradients of base and gates, given that of y: of_grad * grad + of_y * y + constant. After `dots`."""
+    def push(
+        self, grad_fdb: torch.Tensor, edge: int, fields: slice, of_grad_f: Tensor, of_y_f: Tensor, constant_f: Tensor
+    ) -> None:
+        """See Result; dy = of_grad * grad + of_y * y + constant, handed on to both factors."""
         base_fdb, gates_efb = self.factors
-        sum_fb, square_fb = self._sums()
-        assert self._grad_sums_efb is not None
-        gates_grad = self._grad_sums_efb * of_grad_ef.unsqueeze(2)
-        gates_grad.addcmul_(gates_efb * square_fb, of_y_ef.unsqueeze(2)).addcmul_(sum_fb, constant_ef.unsqueeze(2))
-        of_base_fb = (gates_efb.square() * of_y_ef.unsqueeze(2)).sum(0)
-        base_grad = base_fdb * of_base_fb.unsqueeze(1)
-        base_grad.add_((gates_efb * constant_ef.unsqueeze(2)).sum(0).unsqueeze(1))
-        for grad_fdb, gates_fb, of_grad_f in zip(grads_fdb, gates_efb, of_grad_ef, strict=True):
-            base_grad.addcmul_(grad_fdb, (gates_fb * of_grad_f[:, None]).unsqueeze(1))
-        return base_grad, gates_grad
+        if self._base_grad is None or self._gates_grad is None:
+            self._base_grad, self._gates_grad = torch.zeros_like(base_fdb), torch.empty_like(gates_efb)
+        gates_fb = gates_efb[edge, fields]
+        sum_fb, square_fb = (sums[fields] for sums in self._sums())
+        gate_grad = torch.mul(
+            self._grad_sums.pop((edge, fields.start)), of_grad_f[:, None], out=self._gates_grad[edge, fields]
+        )
+        gate_grad.addcmul_(gates_fb * square_fb, of_y_f[:, None]).addcmul_(sum_fb, constant_f[:, None])
+        base_grad = self._base_grad[fields]
+        base_grad.addcmul_(grad_fdb, (gates_fb * of_grad_f[:, None]).unsqueeze(1))
+        base_grad.addcmul_(base_fdb[fields], (gates_fb.square() * of_y_f[:, None]).unsqueeze(1))
+        base_grad.add_((gates_fb * constant_f[:, None]).unsqueeze(1))
+
+    def grads(self) -> tuple[torch.Tensor, ...]:
+        """See Result."""
+        assert self._base_grad is not None
+        assert self._gates_grad is not None
+        return self._base_grad, self._gates_grad
 
     def _sums(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Sums over D of base and of its square, (F, B)."""
@@ -122,25 +183,10 @@ class Scaled:
         return self._sums_fb
 
 
-def results_of(
-    factors: Sequence[torch.Tensor], is_rectified: Sequence[bool], is_gated: Sequence[bool]
-) -> list[Dense | Scaled]:
+def results_of(factors: Sequence[torch.Tensor], is_rectified: Sequence[bool], is_gated: Sequence[bool]) -> list[Result]:
     """Put each operator's factors, given one after another, together again."""
     rest = iter(factors)
-    return [
-        Scaled(next(rest), next(rest)) if gated else Dense(next(rest), rectified)
-        for rectified, gated in zip(is_rectified, is_gated, strict=True)
-    ]
-
-
-def _dot(left_fdb: torch.Tensor, right_fdb: torch.Tensor) -> torch.Tensor:
-    """The sum of products in each field, (F,)."""
-    left_fl, right_fl = left_fdb.flatten(1), right_fdb.flatten(1)
-    if left_fl.device.type != "cpu":
-        return (left_fl * right_fl).sum(1)
-    # On a CPU ten dot products beat a batched matrix product sixfold, and they make no tensor of products.
-    return torch.stack([torch.dot(left_l, right_l) for left_l, right_l in zip(left_fl, right_fl, strict=True)])
-
-
-def _rows_dot(left_efb: torch.Tensor, right_fb: torch.Tensor) -> torch.Tensor:
-    return (left_efb * right_fb).sum(2)
+    results: list[Result] = []
+    for rectified, gated in zip(is_rectified, is_gated, strict=True):
+        results.append(Scaled(next(rest), next(rest)) if gated else Dense(next(rest), rectified))
+    return results
