@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -211,7 +213,8 @@ def _fingerprint(schema: LogSchema, names: list[str]) -> pl.Expr:
     if schema.impression:
         return pl.col(IMPRESSION).hash(seed=0)
     parts = [CLICK, *names] if schema.time is None else [TIME, CLICK, *names]
-    return pl.sum_horizontal([pl.col(name).hash(seed=number) for number, name in enumerate(parts)])
+    hashes = (pl.col(name).hash(seed=number) for number, name in enumerate(parts))
+    return reduce(operator.add, hashes)  # wraps around; sum_horizontal takes ten times as long
 
 
 def _bound(values: pl.Series, side: str) -> float | None:

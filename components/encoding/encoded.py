@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -24,6 +25,7 @@ from components.strict import Strict, parse
 from components.workbench import Workbench
 
 CHUNK_ROWS = 262_144
+CHUNKS_AHEAD = 2  # encoded while one is written; at 40 fields each is some hundred MB
 
 
 @dataclass(frozen=True)
@@ -154,19 +156,21 @@ def encode_log(clean_log: CleanLog, splits: Splits, params: EncodeParams, workbe
 def _chunks_ahead(
     clean_log: CleanLog, encoder: Encoder, total_rows: int
 ) -> Iterator[tuple[int, pl.DataFrame, list[Ids]]]:
-    """Chunks of rows with their ids by column; the next is read and encoded while the caller writes this one."""
+    """Chunks of rows with their ids by column; the next ones are read and encoded while the caller writes this one."""
     lines = clean_log.scan().select(*dict.fromkeys((TIME, CLICK, *encoder.columns)))
 
     def encode_chunk(first: int) -> tuple[int, pl.DataFrame, list[Ids]]:
         rows = lines.slice(first, CHUNK_ROWS).collect()
         return first, rows.select(TIME, CLICK), encoder.encode_columns(rows)
 
-    with ThreadPoolExecutor(max_workers=1) as ahead:
-        coming = ahead.submit(encode_chunk, 0)
-        for first in range(CHUNK_ROWS, total_rows, CHUNK_ROWS):
-            done, coming = coming, ahead.submit(encode_chunk, first)
-            yield done.result()
-        yield coming.result()
+    with ThreadPoolExecutor(max_workers=CHUNKS_AHEAD) as ahead:
+        coming: deque[Future[tuple[int, pl.DataFrame, list[Ids]]]] = deque()
+        for first in range(0, total_rows, CHUNK_ROWS):
+            coming.append(ahead.submit(encode_chunk, first))
+            if len(coming) > CHUNKS_AHEAD:
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()
 
 
 class _SplitWriter:
