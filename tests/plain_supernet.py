@@ -75,6 +75,50 @@ class PlainSkip(nn.Module):
         return x
 
 
+class PlainHadamard(nn.Module):
+    def __init__(self, num_fields: int, width: int) -> None:
+        super().__init__()
+        self.mix = nn.Parameter(torch.empty(num_fields, num_fields))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * torch.einsum("fg,bgd->bfd", self.mix, x)
+
+
+class PlainOuter(nn.Module):
+    def __init__(self, num_fields: int, width: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width * width, num_fields * width, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        total = x.sum(1)
+        flat: torch.Tensor = self.linear(torch.einsum("bi,bj->bij", total, total).flatten(1))
+        return flat.view_as(x)
+
+
+class PlainCross(PlainPerceptron):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * super().forward(x) + x
+
+
+class PlainGate(PlainPerceptron):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * torch.sigmoid(super().forward(x))
+
+
+class PlainTwoLayers(nn.Module):
+    def __init__(self, num_fields: int, width: int) -> None:
+        super().__init__()
+        size = num_fields * width
+        self.layers = nn.Sequential(nn.Linear(size, 4 * size), nn.ReLU(), nn.Linear(4 * size, size))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        flat: torch.Tensor = self.layers(x.flatten(1))
+        return flat.view_as(x)
+
+
+# What is passed on as it is; everything else is rectified.
+NOT_RECTIFIED = {"skip", "cross_layer", "gate"}
+
 Noises = dict[str, list[torch.Tensor]] | None
 
 PLAIN: dict[str, Callable[[int, int], nn.Module]] = {
@@ -84,6 +128,11 @@ PLAIN: dict[str, Callable[[int, int], nn.Module]] = {
     "fm": PlainFm,
     "single_layer_perceptron": PlainPerceptron,
     "convolution_1d": PlainConvolution,
+    "hadamard_product": PlainHadamard,
+    "outer_product": PlainOuter,
+    "cross_layer": PlainCross,
+    "gate": PlainGate,
+    "two_layer_perceptron": PlainTwoLayers,
 }
 
 
@@ -98,7 +147,8 @@ class MixedEdge(nn.Module):
         total = torch.zeros_like(x)
         noisy = x if noise is None else x + noise
         for number, (name, operator, norm) in enumerate(zip(self.names, self.operators, self.norms, strict=True)):
-            y = noisy if name == "skip" else torch.relu(operator(x))
+            y = operator(noisy if name == "skip" else x)
+            y = y if name in NOT_RECTIFIED else torch.relu(y)
             total = total + strength_o[number] * norm(y)
         return total
 

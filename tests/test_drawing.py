@@ -146,8 +146,8 @@ def test_many_long_field_names_are_cut_short() -> None:
 
 
 def test_an_operator_nobody_named_is_drawn_too() -> None:
-    assert "outer product .500" in words_in(
-        draw(Architecture.from_text(LINE.replace("fm(0)", "outer_product(0)"), "x"), FIELDS)
+    assert "triple product .500" in words_in(
+        draw(Architecture.from_text(LINE.replace("fm(0)", "triple_product(0)"), "x"), FIELDS)
     )
 
 

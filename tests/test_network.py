@@ -14,7 +14,7 @@ from components.autopi.network import FoundNetwork
 from components.autopi.operators import OPERATORS
 from components.errors import ConfigError
 from components.rankers.ranker import RankerParams
-from tests.plain_supernet import PLAIN
+from tests.plain_supernet import NOT_RECTIFIED, PLAIN
 
 FIELD_SIZES = (5, 6, 7)
 PARAMS = RankerParams(embedding_width=4, hidden_widths=(), dropout=0.0, use_batch_norm=True)
@@ -53,7 +53,7 @@ def plain_logits(found: FoundNetwork, line: str, ids: torch.Tensor) -> torch.Ten
                 for mine, theirs in zip(operator.parameters(), module.operator.parameters(), strict=True):
                     mine.data = theirs.data.reshape(mine.shape)
                 y = operator(nodes[edge.source])
-                y = y if edge.operator == "skip" else torch.relu(y)
+                y = y if edge.operator in NOT_RECTIFIED else torch.relu(y)
                 norm = torch.nn.BatchNorm1d(fields).double()
                 norm.load_state_dict(module.norm.state_dict())
                 total = total + norm.train(found.training)(y)
@@ -107,6 +107,19 @@ def test_parameters_and_flops_are_those_counted_by_hand() -> None:
     sums = 3 * 12  # three of the four nodes have two edges
     join, output = 2 * 3 * 6 * 4 + 12, 2 * 24
     assert found.count_flops() == operators + 7 * 2 * 12 + sums + join + output
+
+
+def test_a_head_is_counted_and_learns_like_the_rest() -> None:
+    plain, headed = network(), network(params=RankerParams(4, (5, 3), 0.0, True))
+    # Two nodes of 12 numbers into 5, 5 into 3, 3 into the logit; batch norm has scale and shift.
+    head, output = (24 * 5 + 5 + 10) + (5 * 3 + 3 + 6), 3 + 1
+    assert headed.count_parameters() == plain.count_parameters() - 25 + head + output
+    assert headed.count_flops() == plain.count_flops() - 48 + (240 + 5 + 10) + (30 + 3 + 6) + 6
+    headed(rows(60)).square().sum().backward()
+    assert all(parameter.grad is not None for parameter in headed.parameters())
+    headed.eval()
+    ids = rows(5)
+    torch.testing.assert_close(headed(ids)[2:3], headed(ids[2:3]))
 
 
 def test_embeddings_are_told_from_the_other_parameters() -> None:

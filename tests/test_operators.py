@@ -12,7 +12,7 @@ from components.autopi.operators import OPERATORS, Operator
 
 FIELDS, WIDTH, EDGES, ROWS = 4, 3, 2, 5
 
-WITH_WEIGHTS = ["senet", "self_attention", "single_layer_perceptron", "convolution_1d"]
+WITH_WEIGHTS = sorted(set(OPERATORS) - {"skip", "fm"})
 
 
 @pytest.fixture(autouse=True)
@@ -74,6 +74,42 @@ def convolution_1d_by_hand(operator: Operator, edge: int, x: list[list[float]]) 
     return [[sum(weight[f][g] * x[g][d] for g in range(FIELDS)) + bias[f] for d in range(WIDTH)] for f in range(FIELDS)]
 
 
+def hadamard_product_by_hand(operator: Operator, edge: int, x: list[list[float]]) -> list[list[float]]:
+    weight = operator.weight_eff[edge].tolist()
+    return [[x[f][d] * sum(weight[f][g] * x[g][d] for g in range(FIELDS)) for d in range(WIDTH)] for f in range(FIELDS)]
+
+
+def outer_product_by_hand(operator: Operator, edge: int, x: list[list[float]]) -> list[list[float]]:
+    sums = [sum(x[f][d] for f in range(FIELDS)) for d in range(WIDTH)]
+    pairs = [sums[i] * sums[j] for i in range(WIDTH) for j in range(WIDTH)]
+    out = [sum(w * pair for w, pair in zip(row, pairs, strict=True)) for row in operator.weight[edge].tolist()]
+    return [out[f * WIDTH : (f + 1) * WIDTH] for f in range(FIELDS)]
+
+
+def cross_layer_by_hand(operator: Operator, edge: int, x: list[list[float]]) -> list[list[float]]:
+    mixed = single_layer_perceptron_by_hand(operator, edge, x)
+    return [[x[f][d] * mixed[f][d] + x[f][d] for d in range(WIDTH)] for f in range(FIELDS)]
+
+
+def gate_by_hand(operator: Operator, edge: int, x: list[list[float]]) -> list[list[float]]:
+    mixed = single_layer_perceptron_by_hand(operator, edge, x)
+    return [[x[f][d] / (1 + math.exp(-mixed[f][d])) for d in range(WIDTH)] for f in range(FIELDS)]
+
+
+def two_layer_perceptron_by_hand(operator: Operator, edge: int, x: list[list[float]]) -> list[list[float]]:
+    numbers = [number for vector in x for number in vector]
+    for weight, bias, is_hidden in (
+        (operator.widen_ehn, operator.widen_bias_eh, True),
+        (operator.narrow_enh, operator.narrow_bias_en, False),
+    ):
+        sums = [
+            sum(w * number for w, number in zip(row, numbers, strict=True)) + b
+            for row, b in zip(weight[edge].tolist(), bias[edge].tolist(), strict=True)
+        ]
+        numbers = [max(0.0, number) for number in sums] if is_hidden else sums
+    return [numbers[f * WIDTH : (f + 1) * WIDTH] for f in range(FIELDS)]
+
+
 BY_HAND = {
     "skip": skip_by_hand,
     "senet": senet_by_hand,
@@ -81,6 +117,11 @@ BY_HAND = {
     "fm": fm_by_hand,
     "single_layer_perceptron": single_layer_perceptron_by_hand,
     "convolution_1d": convolution_1d_by_hand,
+    "hadamard_product": hadamard_product_by_hand,
+    "outer_product": outer_product_by_hand,
+    "cross_layer": cross_layer_by_hand,
+    "gate": gate_by_hand,
+    "two_layer_perceptron": two_layer_perceptron_by_hand,
 }
 
 
@@ -102,6 +143,24 @@ def test_fm_adds_up_to_the_second_order_term_of_a_factorization_machine() -> Non
     torch.testing.assert_close(make("fm")(x_fdb).sum((0, 1, 2)) / 2, pairs)
 
 
+def test_a_hadamard_product_with_ones_beside_the_diagonal_is_fm() -> None:
+    operator, x_fdb = make("hadamard_product"), node()
+    with torch.no_grad():
+        operator.weight_eff.copy_(1 - torch.eye(FIELDS))
+    torch.testing.assert_close(operator(x_fdb)[:1], make("fm")(x_fdb))
+
+
+def test_a_wide_open_gate_is_a_skip_and_a_cross_without_weights_too() -> None:
+    gate, cross, x_fdb = make("gate"), make("cross_layer"), node()
+    with torch.no_grad():
+        for parameter in (gate.weight, cross.weight, cross.bias):
+            parameter.zero_()
+        gate.bias.fill_(50.0)
+    for operator in (gate, cross):
+        torch.testing.assert_close(operator(x_fdb)[1:], make("skip")(x_fdb))
+        assert not operator.is_rectified
+
+
 @pytest.mark.parametrize("name", OPERATORS)
 def test_every_operator_treats_one_row_alone_as_among_others(name: str) -> None:
     operator, x_fdb = make(name), node()
@@ -118,7 +177,8 @@ def test_every_gradient_is_that_of_finite_differences(name: str) -> None:
     def run(x_fdb: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
         return torch.func.functional_call(operator, dict(zip(names, weights, strict=True)), (x_fdb,))
 
-    assert torch.autograd.gradcheck(run, (x_fdb, *weights))
+    # Along drawn directions: one for each number of a wide operator would take seconds and show no more.
+    assert torch.autograd.gradcheck(run, (x_fdb, *weights), fast_mode=True)
 
 
 def test_the_kinks_of_senet_do_not_hide_its_gradient() -> None:
@@ -147,10 +207,36 @@ def test_attention_stays_finite_where_scores_are_huge() -> None:
         ("single_layer_perceptron", 2 * 12 * 12 + 12),
         # 4 x 4 weights for each of 3 dimensions, biases
         ("convolution_1d", 2 * 16 * 3 + 12),
+        # 4 x 4 weights for each of 3 dimensions, 12 products
+        ("hadamard_product", 2 * 16 * 3 + 12),
+        # the sum of 4 vectors, 9 products, 12 x 9 weights
+        ("outer_product", 12 + 9 + 2 * 12 * 9),
+        # as the perceptron, then a product and a sum of 12 numbers
+        ("cross_layer", 2 * 12 * 12 + 12 + 12 + 12),
+        # as the perceptron, then exp, sum, division and a product of 12 numbers
+        ("gate", 2 * 12 * 12 + 12 + 4 * 12),
+        # 12 to 48 and back, with biases
+        ("two_layer_perceptron", 2 * 12 * 48 + 48 + 2 * 48 * 12 + 12),
     ],
 )
 def test_flops_are_those_counted_by_hand(name: str, flops: int) -> None:
     assert make(name).count_flops() == flops
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("skip", 0),
+        ("fm", 0),
+        ("hadamard_product", 16),
+        ("outer_product", 12 * 9),
+        ("cross_layer", 12 * 12 + 12),
+        ("gate", 12 * 12 + 12),
+        ("two_layer_perceptron", 12 * 48 + 48 + 48 * 12 + 12),
+    ],
+)
+def test_parameters_are_those_counted_by_hand(name: str, parameters: int) -> None:
+    assert sum(parameter.numel() for parameter in make(name, 1).parameters()) == parameters
 
 
 def test_initial_weights_depend_on_the_seed_alone() -> None:

@@ -16,7 +16,7 @@ from components.autopi.architecture import NUM_INPUTS, FoundArchitecture
 from components.autopi.darts import DartsSearch
 from components.autopi.discretising import discretise
 from components.autopi.network import FoundNetwork
-from components.autopi.operators import OPERATORS
+from components.autopi.operators import PAPER_OPERATORS
 from components.autopi.searching import STRATEGIES, SearchParams, search_architecture
 from components.autopi.supernet import edges_of
 from components.errors import ConfigError, DataError, Stopped
@@ -28,7 +28,7 @@ PARAMS = SearchParams(
     strategy="darts",
     fixed_architecture=None,
     seed=1,
-    operators=tuple(OPERATORS),
+    operators=PAPER_OPERATORS,
     num_nodes=2,
     edges_per_node=2,
     embedding_width=4,
@@ -225,7 +225,7 @@ def test_a_random_architecture_has_the_shape_of_a_found_one(small: Any, tmp_path
     drawn = [search_architecture(small, dataclasses.replace(params, seed=seed), bench(tmp_path)) for seed in range(40)]
     lines = {found.architecture.to_text() for found in drawn}
     assert len(lines) == 40
-    assert {operator for found in drawn for operator in found.architecture.operators()} == set(OPERATORS)
+    assert {operator for found in drawn for operator in found.architecture.operators()} == set(PAPER_OPERATORS)
     for found in drawn:
         assert [len(edges) for edges in found.architecture.interaction.nodes] == [1, 2, 2, 2]
         assert [len(edges) for edges in found.architecture.ensemble.nodes] == [2, 2, 2, 2]

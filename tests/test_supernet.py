@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from components.autopi.operators import OPERATORS
+from components.autopi.operators import OPERATORS, PAPER_OPERATORS
 from components.autopi.supernet import SkipNoise, Space, Supernet, edges_of
 from tests.plain_supernet import PlainSupernet, pair_weights
 
 FIELD_SIZES = (5, 6, 7, 4)
 SPACES = [
-    Space(tuple(OPERATORS), 3, 5),
+    Space(PAPER_OPERATORS, 3, 5),
+    Space(tuple(OPERATORS), 2, 3),
     Space(("fm", "skip"), 2, 3),
     Space(("senet",), 1, 2),
     Space(("convolution_1d", "self_attention", "single_layer_perceptron"), 2, 4),
@@ -107,7 +108,7 @@ def test_every_strength_is_softmax_of_alpha_times_softmax_of_beta_over_a_nodes_e
         for number, (target, _) in enumerate(edges):
             siblings = [other for other, (end, _) in enumerate(edges) if end == target]
             share = (beta[number] / 1.7).exp() / (beta[siblings] / 1.7).exp().sum()
-            for operator in range(6):
+            for operator in range(len(PAPER_OPERATORS)):
                 of_alpha = (alpha[number, operator] / 1.7).exp() / (alpha[number] / 1.7).exp().sum()
                 torch.testing.assert_close(strength_eo[number, operator], share * of_alpha)
 

@@ -13,6 +13,7 @@ _PANEL_WIDTH, _PANEL_HEIGHT = 188, 132
 _GAP_X, _GAP_Y = 34, 46
 _MARGIN = 28
 _COLUMNS = 7
+_KEYS_A_LINE = 9
 _FAINT = "#d5d9df"
 
 
@@ -49,11 +50,11 @@ def alpha_course(found: FoundArchitecture) -> str:
             panel = [shares[number] for shares in epochs]
             parts += _panel(left, y + row * (_PANEL_HEIGHT + _GAP_Y), title, panel, found.operators, ceiling)
         y += math.ceil(len(pairs) / _COLUMNS) * (_PANEL_HEIGHT + _GAP_Y) + 6
-    x = _MARGIN
-    for operator in found.operators:
+    for number, operator in enumerate(found.operators):
+        x = _MARGIN + number % _KEYS_A_LINE * 168
+        y += 28 if number and number % _KEYS_A_LINE == 0 else 0
         parts.append(line([(x, y - 6), (x + 34, y - 6)], colour_of(operator), 5))
         parts.append(text(x + 42, y, words_of(operator), 18))
-        x += 168
     words = f"{len(found.history)} epochs; alpha of epoch {found.best_epoch} was taken"
     parts.append(text(_MARGIN, y + 32, words, 17))
     return document(width, y + 32 + _MARGIN, parts, "Course of alpha")

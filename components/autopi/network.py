@@ -6,6 +6,7 @@ norm's scale and shift (per field) do it here. Letters: B rows in a batch, F fie
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -15,6 +16,7 @@ from components.autopi.architecture import Architecture, Cell, Edge
 from components.autopi.mixing import EPSILON, MOMENTUM
 from components.autopi.operators import OPERATORS, Operator, uniform_weights
 from components.errors import ConfigError
+from components.rankers.dropout import Dropout
 from components.rankers.ranker import FieldEmbedding, Ranker, RankerParams
 
 # Products of two embeddings are among the first things computed: with the tiny tables that suit a perceptron they would
@@ -95,8 +97,10 @@ class KeptCell(nn.Module):
 
 
 class FoundNetwork(Ranker):
-    """ids -> logits through one architecture; of RankerParams it reads embedding_width, dropout (before the output) and
-    use_batch_norm; there are no hidden layers (hidden_widths is for others).
+    """ids -> logits through one architecture.
+
+    Of RankerParams, hidden_widths are those of a head between the cells and the output (none in the paper), dropout acts on
+    what the head and each of its hidden layers is given, use_batch_norm is for the cells' edges and the head alike.
     """
 
     def __init__(self, field_sizes: tuple[int, ...], architecture: Architecture, params: RankerParams) -> None:
@@ -110,8 +114,10 @@ class FoundNetwork(Ranker):
         joined = len(architecture.interaction.nodes) * num_fields
         self.join_weight = uniform_weights((num_fields, joined), joined, None)
         self.join_bias = uniform_weights((num_fields, 1), joined, None)
-        self.dropout = nn.Dropout(params.dropout)
-        self.output = nn.Linear(len(architecture.ensemble.nodes) * num_fields * width, 1)
+        num_last = len(architecture.ensemble.nodes) * num_fields * width
+        self.dropout = Dropout(params.dropout)
+        self.head = _head(num_last, params)
+        self.output = nn.Linear((num_last, *params.hidden_widths)[-1], 1)
 
     def forward(self, ids_bf: torch.Tensor) -> torch.Tensor:
         """Give logits (B,)."""
@@ -121,6 +127,8 @@ class FoundNetwork(Ranker):
         nodes = torch.cat(self.interaction([first]))
         joined = (torch.matmul(self.join_weight, nodes.flatten(1)) + self.join_bias).view(first.shape)
         last_hb = self.dropout(torch.cat(self.ensemble([joined, second])).flatten(0, 1))
+        if len(self.head) > 0:
+            last_hb = self.head(last_hb.t()).t()
         logits_b: torch.Tensor = torch.matmul(self.output.weight, last_hb)[0] + self.output.bias
         return logits_b
 
@@ -132,4 +140,21 @@ class FoundNetwork(Ranker):
     def count_flops(self) -> int:
         """Multiplications and additions for one row beside the look-ups, ReLU left out."""
         join = 2 * self.join_weight.numel() * self.embedding_1.width + len(self.join_bias) * self.embedding_1.width
-        return self.interaction.count_flops() + join + self.ensemble.count_flops() + 2 * self.output.in_features
+        head = 0
+        for layer in self.head:
+            if isinstance(layer, nn.Linear):
+                head += 2 * layer.weight.numel() + layer.out_features
+            elif isinstance(layer, nn.BatchNorm1d):
+                head += 2 * layer.num_features
+        return self.interaction.count_flops() + join + self.ensemble.count_flops() + head + 2 * self.output.in_features
+
+
+def _head(num_inputs: int, params: RankerParams) -> nn.Sequential:
+    """(B, num_inputs) -> [linear, batch norm, ReLU, dropout] for each hidden width."""
+    layers: list[nn.Module] = []
+    for width_in, width_out in itertools.pairwise((num_inputs, *params.hidden_widths)):
+        layers.append(nn.Linear(width_in, width_out))
+        if params.use_batch_norm:
+            layers.append(nn.BatchNorm1d(width_out, EPSILON, MOMENTUM))
+        layers += [nn.ReLU(inplace=True), Dropout(params.dropout)]
+    return nn.Sequential(*layers)

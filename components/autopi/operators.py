@@ -1,190 +1,19 @@
-"""The interactions that an edge may carry, each a map of a node to a node; used by the supernet and the found network.
-
-Tensors have the batch as their last axis, which makes batch norm, softmax over fields and elementwise work several times
-faster than with the batch first. One module holds the weights of E edges that leave the same node, so that each operator
-is one kernel for all of them. Letters: B rows in a batch, F fields, D embedding width, E edges, H hidden.
-
-What an operator yields is rectified and then normalised by whoever calls it (skip is only normalised). `X` below is the
-node, x_f the vector of field f; names in OPERATORS are the names in architecture.json.
-"""
+"""The interactions that an edge may carry; the names in OPERATORS are the names in params and in architecture.json."""
 
 from __future__ import annotations
 
-import math
+from components.autopi.further_operators import CrossLayer, Gate, HadamardProduct, OuterProduct, TwoLayerPerceptron
+from components.autopi.operator import Operator, uniform_weights
+from components.autopi.paper_operators import (
+    Convolution1d,
+    FactorizationMachine,
+    SelfAttention,
+    Senet,
+    SingleLayerPerceptron,
+    Skip,
+)
 
-import torch
-from torch import nn
-
-from components.autopi.attending import attend
-from components.autopi.results import Gated
-
-# FiBiNET's reduction in the squeeze-and-excitation layer: H = F / 3.
-SENET_REDUCTION = 3
-
-
-def uniform_weights(shape: tuple[int, ...], fan_in: int, generator: torch.Generator | None) -> nn.Parameter:
-    """Weights drawn from U(-1/sqrt(fan_in), 1/sqrt(fan_in)), torch's own choice for linear layers."""
-    bound = 1 / math.sqrt(fan_in)
-    return nn.Parameter(torch.empty(shape).uniform_(-bound, bound, generator=generator))
-
-
-class Operator(nn.Module):
-    """The same kind of interaction on `num_edges` edges that leave one node: (F, D, B) -> (E, F, D, B).
-
-    An operator without weights is the same on every edge and yields (1, F, D, B).
-    """
-
-    is_rectified = True
-
-    def __init__(self, num_fields: int, width: int, num_edges: int, generator: torch.Generator | None) -> None:
-        """Draw the weights of every edge from `generator` (None: torch's default one)."""
-        super().__init__()
-        self.num_fields = num_fields
-        self.width = width
-        self.num_edges = num_edges
-        self.make_weights(generator)
-
-    @property
-    def num_views(self) -> int:
-        """How many different results there are: one an edge with weights, one for all edges without."""
-        return self.num_edges if any(True for _ in self.parameters()) else 1
-
-    def make_weights(self, generator: torch.Generator | None) -> None:
-        """Operators with weights make them here, the edges as the first axis."""
-
-    def forward(self, x_fdb: torch.Tensor) -> torch.Tensor:
-        """Interact: (F, D, B) -> (E, F, D, B), or (1, F, D, B) without weights; before ReLU and batch norm."""
-        raise NotImplementedError
-
-    def view_all(self, x_fdb: torch.Tensor) -> torch.Tensor | Gated:
-        """What `forward` yields, perhaps in factors."""
-        viewed: torch.Tensor = self(x_fdb)
-        return viewed
-
-    def count_flops(self) -> int:
-        """Multiplications and additions for one row on one edge, ReLU and batch norm left out."""
-        raise NotImplementedError
-
-
-class Skip(Operator):
-    """X itself."""
-
-    is_rectified = False
-
-    def forward(self, x_fdb: torch.Tensor) -> torch.Tensor:
-        """See Operator."""
-        return x_fdb.unsqueeze(0)
-
-    def count_flops(self) -> int:
-        """Nothing is computed."""
-        return 0
-
-
-class Senet(Operator):
-    """FiBiNET's squeeze and excitation: x_f * a_f, where a = relu(W2 relu(W1 z)) and z_f is the mean of x_f."""
-
-    def make_weights(self, generator: torch.Generator | None) -> None:
-        """W1 (E, H, F) and W2 (E, F, H), without biases."""
-        num_hidden = max(1, self.num_fields // SENET_REDUCTION)
-        self.squeeze_ehf = uniform_weights((self.num_edges, num_hidden, self.num_fields), self.num_fields, generator)
-        self.excite_efh = uniform_weights((self.num_edges, self.num_fields, num_hidden), num_hidden, generator)
-
-    def forward(self, x_fdb: torch.Tensor) -> torch.Tensor:
-        """See Operator."""
-        return x_fdb * self.gates(x_fdb).unsqueeze(2)
-
-    def view_all(self, x_fdb: torch.Tensor) -> Gated:
-        """See Operator; y = X * gates need not be made."""
-        return Gated(x_fdb, self.gates(x_fdb))
-
-    def gates(self, x_fdb: torch.Tensor) -> torch.Tensor:
-        """How much of each field passes: (F, D, B) -> (E, F, B), none below 0."""
-        means_fb = x_fdb.mean(1)
-        hidden_ehb = torch.matmul(self.squeeze_ehf, means_fb).relu()
-        return torch.matmul(self.excite_efh, hidden_ehb).relu()
-
-    def count_flops(self) -> int:
-        """Means, two matrix products and the scaling."""
-        hidden = self.squeeze_ehf.shape[1]
-        return self.num_fields * self.width + 4 * hidden * self.num_fields + self.num_fields * self.width
-
-
-class SelfAttention(Operator):
-    """One head of scaled dot-product attention among the fields: sum_g softmax_g(<Q x_f, K x_g> / sqrt D) V x_g."""
-
-    def make_weights(self, generator: torch.Generator | None) -> None:
-        """Q, K and V (E, D, D), without biases."""
-        shape = (self.num_edges, self.width, self.width)
-        self.query_edd = uniform_weights(shape, self.width, generator)
-        self.key_edd = uniform_weights(shape, self.width, generator)
-        self.value_edd = uniform_weights(shape, self.width, generator)
-
-    def forward(self, x_fdb: torch.Tensor) -> torch.Tensor:
-        """See Operator; Q and K are multiplied first, and V is applied after the weighted sum: the same, but cheaper."""
-        pairing_edd = torch.matmul(self.query_edd.transpose(1, 2), self.key_edd) / math.sqrt(self.width)
-        return torch.matmul(self.value_edd, attend(x_fdb, pairing_edd)).transpose(0, 1)
-
-    def count_flops(self) -> int:
-        """Three projections, scores and weighted sums; softmax as exp, sum and division (3 a score)."""
-        fields, width = self.num_fields, self.width
-        return 3 * 2 * fields * width * width + 2 * 2 * fields * fields * width + 3 * fields * fields
-
-
-class FactorizationMachine(Operator):
-    """Each field times all the others: x_f * sum over g != f of x_g.
-
-    Summed over f and D and halved this is the second-order term of a factorization machine; kept apart by field and
-    dimension it maps a node to a node, as every operator must.
-    """
-
-    def forward(self, x_fdb: torch.Tensor) -> torch.Tensor:
-        """See Operator."""
-        return (x_fdb * (x_fdb.sum(0, keepdim=True) - x_fdb)).unsqueeze(0)
-
-    def count_flops(self) -> int:
-        """One sum over fields, one subtraction, one product."""
-        return 3 * self.num_fields * self.width
-
-
-class SingleLayerPerceptron(Operator):
-    """W vec(X) + b over all fields at once."""
-
-    def make_weights(self, generator: torch.Generator | None) -> None:
-        """W (E, F D, F D) and b (E, F D)."""
-        size = self.num_fields * self.width
-        self.weight = uniform_weights((self.num_edges, size, size), size, generator)
-        self.bias = uniform_weights((self.num_edges, size), size, generator)
-
-    def forward(self, x_fdb: torch.Tensor) -> torch.Tensor:
-        """See Operator."""
-        mixed = torch.addmm(self.bias.reshape(-1, 1), self.weight.flatten(0, 1), x_fdb.flatten(0, 1))
-        return mixed.view(self.num_edges, self.num_fields, self.width, -1)
-
-    def count_flops(self) -> int:
-        """One matrix product and the bias."""
-        size = self.num_fields * self.width
-        return 2 * size * size + size
-
-
-class Convolution1d(Operator):
-    """A 1x1 convolution with the fields as channels: sum_g W_fg x_g + b_f."""
-
-    def make_weights(self, generator: torch.Generator | None) -> None:
-        """W (E, F, F) and b (E, F)."""
-        self.weight_eff = uniform_weights(
-            (self.num_edges, self.num_fields, self.num_fields), self.num_fields, generator
-        )
-        self.bias_ef = uniform_weights((self.num_edges, self.num_fields), self.num_fields, generator)
-
-    def forward(self, x_fdb: torch.Tensor) -> torch.Tensor:
-        """See Operator."""
-        mixed = torch.addmm(self.bias_ef.reshape(-1, 1), self.weight_eff.flatten(0, 1), x_fdb.flatten(1, 2))
-        return mixed.view(self.num_edges, self.num_fields, self.width, -1)
-
-    def count_flops(self) -> int:
-        """One matrix product and the bias."""
-        return 2 * self.num_fields * self.num_fields * self.width + self.num_fields * self.width
-
+__all__ = ["OPERATORS", "PAPER_OPERATORS", "Operator", "Skip", "uniform_weights"]
 
 OPERATORS: dict[str, type[Operator]] = {
     "skip": Skip,
@@ -193,4 +22,12 @@ OPERATORS: dict[str, type[Operator]] = {
     "fm": FactorizationMachine,
     "single_layer_perceptron": SingleLayerPerceptron,
     "convolution_1d": Convolution1d,
+    "hadamard_product": HadamardProduct,
+    "outer_product": OuterProduct,
+    "cross_layer": CrossLayer,
+    "gate": Gate,
+    "two_layer_perceptron": TwoLayerPerceptron,
 }
+
+# The space that the paper searches; the others above extend it.
+PAPER_OPERATORS = ("skip", "senet", "self_attention", "fm", "single_layer_perceptron", "convolution_1d")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# Told apart by people who do not see red and green alike (Okabe and Ito); further operators share the last one.
+# Told apart by people who do not see red and green alike: the paper's six by Okabe and Ito, the others by lightness too.
 COLOURS = {
     "skip": "#6b6b6b",
     "senet": "#d98e00",
@@ -10,6 +10,11 @@ COLOURS = {
     "fm": "#d55e00",
     "single_layer_perceptron": "#00855f",
     "convolution_1d": "#b5478f",
+    "hadamard_product": "#8a7a00",
+    "outer_product": "#5b3a9e",
+    "cross_layer": "#1c1c1c",
+    "gate": "#7a3b12",
+    "two_layer_perceptron": "#6fae1e",
 }
 _OTHER_COLOUR = "#3a9ad9"
 WORDS = {
@@ -19,6 +24,11 @@ WORDS = {
     "fm": "FM",
     "single_layer_perceptron": "perceptron",
     "convolution_1d": "conv",
+    "hadamard_product": "Hadamard",
+    "outer_product": "outer",
+    "cross_layer": "cross",
+    "gate": "gate",
+    "two_layer_perceptron": "2 layers",
 }
 
 

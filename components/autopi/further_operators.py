@@ -1,0 +1,137 @@
+"""Operators beyond the paper's six: what it names and leaves out (products, cross layer), a gate, and hidden width.
+
+`X` below is the node, x_f the vector of field f, vec(X) all fields one after another. Letters: B rows in a batch, F fields,
+D embedding width, E edges, H hidden.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from components.autopi.operator import Operator, uniform_weights
+
+# Hidden numbers of the two-layer perceptron to one of its inputs: 400 beside 10 fields of width 10, as the tuned plain
+# perceptrons of the public boards have it.
+WIDENING = 4
+
+
+class HadamardProduct(Operator):
+    """Each field times a learned mixture of all fields: x_f * sum_g W_fg x_g.
+
+    A layer of xDeepFM's compressed interaction network (Lian et al. 2018) whose first factor is the field itself; with ones
+    beside the diagonal and zeros on it, it is the operator `fm`.
+    """
+
+    def make_weights(self, generator: torch.Generator | None) -> None:
+        """W (E, F, F)."""
+        self.weight_eff = uniform_weights(
+            (self.num_edges, self.num_fields, self.num_fields), self.num_fields, generator
+        )
+
+    def forward(self, x_fdb: torch.Tensor) -> torch.Tensor:
+        """See Operator."""
+        mixed = torch.mm(self.weight_eff.flatten(0, 1), x_fdb.flatten(1, 2))
+        return x_fdb * mixed.view(self.num_edges, self.num_fields, self.width, -1)
+
+    def count_flops(self) -> int:
+        """One matrix product and one product a number."""
+        return 2 * self.num_fields * self.num_fields * self.width + self.num_fields * self.width
+
+
+class OuterProduct(Operator):
+    """Weighted sums of the outer product of the fields' sum with itself: W vec(s s'), s = sum_f x_f.
+
+    The outer product layer of PNN (Qu et al. 2016) in its cheap form (superposition), with as many outputs as the node has
+    numbers.
+    """
+
+    def make_weights(self, generator: torch.Generator | None) -> None:
+        """W (E, F D, D D)."""
+        size, pairs = self.num_fields * self.width, self.width * self.width
+        self.weight = uniform_weights((self.num_edges, size, pairs), pairs, generator)
+
+    def forward(self, x_fdb: torch.Tensor) -> torch.Tensor:
+        """See Operator."""
+        sum_db = x_fdb.sum(0)
+        outer_pb = (sum_db.unsqueeze(1) * sum_db).flatten(0, 1)
+        return torch.mm(self.weight.flatten(0, 1), outer_pb).view(self.num_edges, self.num_fields, self.width, -1)
+
+    def count_flops(self) -> int:
+        """The sum over fields, the outer product, one matrix product."""
+        size, pairs = self.num_fields * self.width, self.width * self.width
+        return size + pairs + 2 * size * pairs
+
+
+class CrossLayer(Operator):
+    """vec(X) * (W vec(X) + b) + vec(X): a layer of DCN-V2 (Wang et al. 2021, equation 1) whose first input is its own.
+
+    Not rectified, as in that paper.
+    """
+
+    is_rectified = False
+
+    def make_weights(self, generator: torch.Generator | None) -> None:
+        """W (E, F D, F D) and b (E, F D)."""
+        size = self.num_fields * self.width
+        self.weight = uniform_weights((self.num_edges, size, size), size, generator)
+        self.bias = uniform_weights((self.num_edges, size), size, generator)
+
+    def forward(self, x_fdb: torch.Tensor) -> torch.Tensor:
+        """See Operator."""
+        mixed = torch.addmm(self.bias.reshape(-1, 1), self.weight.flatten(0, 1), x_fdb.flatten(0, 1))
+        return torch.addcmul(x_fdb, x_fdb, mixed.view(self.num_edges, self.num_fields, self.width, -1))
+
+    def count_flops(self) -> int:
+        """One matrix product and the bias, one product and one sum a number."""
+        size = self.num_fields * self.width
+        return 2 * size * size + size + 2 * size
+
+
+class Gate(Operator):
+    """vec(X) * sigmoid(W vec(X) + b): all fields decide how much of each number passes.
+
+    The bit-wise gate of GateNet (Huang et al. 2020) on the hidden layer's own input. Not rectified: it passes numbers on.
+    """
+
+    is_rectified = False
+
+    def make_weights(self, generator: torch.Generator | None) -> None:
+        """W (E, F D, F D) and b (E, F D)."""
+        size = self.num_fields * self.width
+        self.weight = uniform_weights((self.num_edges, size, size), size, generator)
+        self.bias = uniform_weights((self.num_edges, size), size, generator)
+
+    def forward(self, x_fdb: torch.Tensor) -> torch.Tensor:
+        """See Operator."""
+        mixed = torch.addmm(self.bias.reshape(-1, 1), self.weight.flatten(0, 1), x_fdb.flatten(0, 1))
+        return x_fdb * mixed.sigmoid().view(self.num_edges, self.num_fields, self.width, -1)
+
+    def count_flops(self) -> int:
+        """One matrix product and the bias, a sigmoid (exp, sum, division) and one product a number."""
+        size = self.num_fields * self.width
+        return 2 * size * size + size + 3 * size + size
+
+
+class TwoLayerPerceptron(Operator):
+    """W2 relu(W1 vec(X) + b1) + b2 with H = WIDENING * F * D hidden numbers."""
+
+    def make_weights(self, generator: torch.Generator | None) -> None:
+        """W1 (E, H, F D), b1 (E, H), W2 (E, F D, H) and b2 (E, F D)."""
+        size = self.num_fields * self.width
+        num_hidden = WIDENING * size
+        self.widen_ehn = uniform_weights((self.num_edges, num_hidden, size), size, generator)
+        self.widen_bias_eh = uniform_weights((self.num_edges, num_hidden), size, generator)
+        self.narrow_enh = uniform_weights((self.num_edges, size, num_hidden), num_hidden, generator)
+        self.narrow_bias_en = uniform_weights((self.num_edges, size), num_hidden, generator)
+
+    def forward(self, x_fdb: torch.Tensor) -> torch.Tensor:
+        """See Operator."""
+        hidden = torch.addmm(self.widen_bias_eh.reshape(-1, 1), self.widen_ehn.flatten(0, 1), x_fdb.flatten(0, 1))
+        hidden_ehb = hidden.relu().view(self.num_edges, -1, x_fdb.shape[-1])
+        mixed_enb = torch.baddbmm(self.narrow_bias_en.unsqueeze(2), self.narrow_enh, hidden_ehb)
+        return mixed_enb.view(self.num_edges, self.num_fields, self.width, -1)
+
+    def count_flops(self) -> int:
+        """Two matrix products and two biases."""
+        size = self.num_fields * self.width
+        return 2 * (2 * WIDENING * size * size) + WIDENING * size + size
