@@ -158,6 +158,18 @@ def test_scores_lie_strictly_within_0_and_1_and_never_fall_where_logits_rise(
     assert (np.diff(scores) >= 0).all()
 
 
+@pytest.mark.parametrize("method", ["identity", "platt", "isotonic"])
+def test_a_logit_that_is_not_a_number_gets_the_click_rate_and_an_infinite_one_the_score_at_the_limit(
+    method: str,
+) -> None:
+    logits, clicks, times = distorted_log(1.0, 0.0, 2_000, 3)
+    calibrator = fit_calibrator(logits, clicks, times, 1.0, replace(PARAMS, method=method))
+    odd = calibrator.apply(np.array([math.nan, math.inf, -math.inf, 0.0]))
+    assert odd[0] == pytest.approx(clicks.mean())
+    assert odd[1:3] == pytest.approx(calibrator.apply(np.array([1e9, -1e9])))
+    assert 0 < odd[2] < odd[3] < odd[1] < 1
+
+
 def test_a_ranker_that_is_worse_than_chance_gets_a_flat_line_and_not_a_falling_one() -> None:
     logits, clicks, times = distorted_log(-1.0, 0.0, 5_000, seed=11)
     calibrator = fit_calibrator(logits, clicks, times, 1.0, replace(PARAMS, method="platt"))

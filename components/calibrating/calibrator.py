@@ -64,11 +64,22 @@ class Calibrator:
         return cls(facts, np.empty(0), np.empty(0))
 
     def apply(self, logits: np.ndarray[Any, Any]) -> Floats:
-        """Turn logits (R,) into scores (R,) float64, strictly within (0, 1), never falling where logits rise."""
+        """Turn logits (R,) into scores (R,) float64, strictly within (0, 1), never falling where logits rise.
+
+        Infinite logits get the score at the limit. One that is not a number (a chain of products can overflow on a row
+        unlike any seen) says nothing of its row, which then gets the click rate of the rows that the fit has seen.
+        """
         logits_r = correct_downsampling(logits, self.facts.negative_keep_rate)
         if self.facts.method == "isotonic":
-            return _interpolate(logits_r, self.knots, self.knot_scores)
-        return sigmoid(self.facts.slope * logits_r + self.facts.intercept)
+            scores = _interpolate(logits_r, self.knots, self.knot_scores)
+        else:
+            scores = sigmoid(self.facts.slope * logits_r + self.facts.intercept)
+        return np.where(np.isnan(logits_r), self.click_rate, scores)
+
+    @property
+    def click_rate(self) -> float:
+        """Clicks per row where it was fitted; a half before any fit."""
+        return self.facts.num_clicks / self.facts.num_rows if self.facts.num_rows else 0.5
 
     def __eq__(self, other: object) -> bool:
         """Equal facts and equal knots."""
