@@ -23,21 +23,34 @@ from components.watching import WatchParams
 DIGEST = "ab" * 32
 DAY = 24 * 3_600_000_000
 START = 20_000 * DAY  # 2024-10-04
+WHENEVER = Window(None, None, None)
 
 PROFILE_PARAMS = ProfileParams(top_values=50, numeric_buckets=20, score_buckets=20, sample_rows=2_000, seed=1)
 WATCH_PARAMS = WatchParams(
     false_pages_per_quarter=1.0,
     false_tickets_per_week=1.0,
     windows_per_day=24.0,
+    label_delay_hours=24.0,
     minimum_bin_rows=20,
     minimum_hour_rows=200,
     minimum_psi=0.1,
     minimum_share_change=0.02,
-    minimum_ratio_change=0.05,
+    minimum_unit_factor=5.0,
+    minimum_ratio_change=0.03,
+    minimum_slice_ratio_change=0.1,
+    minimum_concept_change=0.05,
     minimum_auc_drop=0.01,
+    minimum_slice_auc_drop=0.03,
+    minimum_slice_clicks=30,
+    minimum_volume_change=0.5,
+    usual_volume_deviation=0.1,
     max_duplicate_share=0.001,
     max_stale_share=0.01,
+    max_outside_share=0.001,
+    max_clickless_share=0.05,
     skew_tolerance=1e-6,
+    confidence=0.95,
+    discovery_rate=0.05,
     minimum_rows=500,
     sample_rows=10_000,
     skew_rows=500,
@@ -79,28 +92,39 @@ class World:
         """Clicks drawn from the scores."""
         return (np.random.default_rng(seed).random(len(scores)) < scores).astype(np.int64)
 
-    def champion(self, num_rows: int) -> Champion:
-        """A champion whose reference rows have seed 0."""
+    def champion(self, num_rows: int, folder: Path | None = None) -> Champion:
+        """A champion whose reference rows have seed 0; with a folder, its evaluation lies there, sliced by c0 and the hour."""
         rows = self.rows(0, num_rows)
         scores = self.scorer.score(rows)
-        profile = build_profile(rows, scores, self.clicks(1, scores), self.scorer.encoder, PROFILE_PARAMS)
-        return Champion("v1.0.0", DIGEST, None, None, self.scorer, profile, None)
+        clicks = self.clicks(1, scores)
+        if folder is not None:
+            from tests.evaluated_world import evaluation_of  # brings torch, which few tests need
 
-    def request(self) -> LogRequest:
-        """A request of everything."""
+            evaluation_of(rows, clicks, scores, self.schema).save(folder)
+        profile = build_profile(rows, scores, clicks, self.scorer.encoder, PROFILE_PARAMS)
+        return Champion("v1.0.0", DIGEST, None, None, self.scorer, profile, folder)
+
+    def request(self, window: Window = WHENEVER) -> LogRequest:
+        """A request of a window; by default of everything."""
         source = SourceParams(
             "table", ("rows.csv",), {"separator": ",", "ignored_columns": None, "partition_pattern": None}
         )
-        return LogRequest("tests", source, self.schema, Window(None, None, None))
+        return LogRequest("tests", source, self.schema, window)
 
-    def served_log(self, folder: Path, rows: pl.DataFrame, clicks: np.ndarray[Any, Any] | None) -> ServedLog:
+    def served_log(
+        self,
+        folder: Path,
+        rows: pl.DataFrame,
+        clicks: np.ndarray[Any, Any] | list[int | None] | None,
+        window: Window = WHENEVER,
+    ) -> ServedLog:
         """Rows as if the champion had served them; a column `score` or `bundle` in `rows` stands as it is."""
         folder.mkdir(parents=True)
         table = rows if "score" in rows.columns else rows.with_columns(pl.Series("score", self.scorer.score(rows)))
         table = table if "bundle" in rows.columns else table.with_columns(pl.lit(DIGEST).alias("bundle"))
         known = [None] * rows.height if clicks is None else clicks
         table.with_columns(pl.Series("_click", known, dtype=pl.Int8)).write_parquet(folder / "rows.parquet")
-        return ServedLog(self.request(), folder)
+        return ServedLog(self.request(window), folder)
 
 
 def make_world(num_categorical: int, num_numeric: int) -> World:

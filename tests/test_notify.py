@@ -34,6 +34,7 @@ def drift_of(*checks: str, measured: float = 0.31, since: str | None = "2026-03-
             check=check,
             slice="device",
             severity=CHECKS[check].severity,
+            kind=CHECKS[check].kind,
             measured=measured,
             limit=0.1,
             num_rows=1_000,
@@ -45,7 +46,7 @@ def drift_of(*checks: str, measured: float = 0.31, since: str | None = "2026-03-
         )
         for check in checks
     )
-    return Drift(DriftFacts("drift", "compared", "v1", "ab", None, None, 1_000, 0, {}, (), findings, ()), None)
+    return Drift(DriftFacts("drift", "compared", "v1", "ab", None, None, 1_000, 0, {}, (), (), (), findings, ()), None)
 
 
 def alerts(*checks: str) -> tuple[Alert, ...]:

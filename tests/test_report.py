@@ -202,7 +202,18 @@ def test_a_split_that_is_not_by_time_is_drawn_by_rows(world: World, tmp_path: Pa
 
 def test_drift_of_another_workspace_is_shown(world: World, tmp_path: Path) -> None:
     finding = Finding(
-        "field_drift", "device", "ticket", 0.4, 0.2, 500, "PSI 0.4", "2026-01-20T00:00", "all rows", "it moved", "look"
+        "field_drift",
+        "device",
+        "ticket",
+        "data",
+        0.4,
+        0.2,
+        500,
+        "PSI 0.4",
+        "2026-01-20T00:00",
+        "all rows",
+        "it moved",
+        "look",
     )
     figures = {"mean_score": 0.21, "reference_mean_score": 0.22, "auc": None, "reference_auc": 0.71}
     facts = DriftFacts(
@@ -215,7 +226,9 @@ def test_drift_of_another_workspace_is_shown(world: World, tmp_path: Path) -> No
         500,
         0,
         figures,
+        (),
         ("clicks come later",),
+        (),
         (finding,),
         (),
     )

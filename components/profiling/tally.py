@@ -81,6 +81,11 @@ class Tally:
                 counts[str(what)][part["hour"].to_numpy(), part["bin"].to_numpy()] = part["count"].to_numpy()
         except (KeyError, IndexError) as error:
             raise IntegrityError(f"{place}: counts that profile.json knows nothing of ({error}); pack again") from error
+        for name, count in counts.items():
+            if count.min() < 0 or (
+                name.startswith(("field:", "scores")) and (count.sum(1) != counts["rows"][:, 0]).any()
+            ):
+                raise IntegrityError(f"{place}: '{name}' is not a count of the profile's rows; pack again")
         return cls(counts, np.array(score_sums, dtype=np.float64))
 
 

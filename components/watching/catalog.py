@@ -9,19 +9,21 @@ from dataclasses import dataclass
 from typing import Literal
 
 Severity = Literal["page", "ticket", "info"]
+Kind = Literal["contract", "data", "concept"]
 
 
 @dataclass(frozen=True)
 class Check:
     """One kind of finding.
 
-    is_contract  the rows or scores are not what was promised, so a next ranker would learn the fault; else drift
-    stands_for   checks of the same slice that are not reported beside this one, which says the same more exactly
+    kind        "contract": rows or scores are not what was promised, so a next ranker would learn the fault; "data": other
+                rows come than before; "concept": the same rows are clicked otherwise
+    stands_for  checks of the same slice that are not reported beside this one, which says the same more exactly
     """
 
     alertname: str
     severity: Severity
-    is_contract: bool
+    kind: Kind
     meaning: str
     action: str
     stands_for: tuple[str, ...]
@@ -31,7 +33,7 @@ CHECKS: dict[str, Check] = {
     "columns": Check(
         "CtrColumnsMissing",
         "page",
-        True,
+        "contract",
         "The served log lacks a column that the champion reads, or holds it in another type: the served schema is another one.",
         "Compare the client's rows and the served log with the bundle's schema.json; do not retrain before it is mended.",
         (),
@@ -39,15 +41,15 @@ CHECKS: dict[str, Check] = {
     "field_empty": Check(
         "CtrFieldEmpty",
         "page",
-        True,
+        "contract",
         "No row has a value where the reference has one: whoever fills this field has stopped, and every score is made without it.",
         "Ask the field's producer; if scores suffer, roll back what was deployed last; do not retrain before it is mended.",
-        ("field_promise", "field_missing", "field_unseen", "field_drift"),
+        ("field_promise", "field_missing", "field_unseen", "field_drift", "field_vanished"),
     ),
     "field_promise": Check(
         "CtrFieldPromiseBroken",
         "page",
-        True,
+        "contract",
         "More rows lack a value than the schema promises at most.",
         "Ask the field's producer; if the new share is right, change max_missing_share in the log's preset.",
         ("field_missing",),
@@ -55,15 +57,23 @@ CHECKS: dict[str, Check] = {
     "field_range": Check(
         "CtrFieldOutOfRange",
         "page",
-        True,
-        "Numbers lie outside the range that the schema promises: often a changed unit (times 1,000) or an overflow.",
+        "contract",
+        "Numbers lie outside the range that the schema promises: often an overflow, or a placeholder such as -1 or 9999.",
         "Compare the moved buckets with the reference; have the producer mend the unit; do not retrain before that.",
         ("field_drift",),
+    ),
+    "field_unit": Check(
+        "CtrFieldUnit",
+        "page",
+        "contract",
+        "All quantiles of a number have moved by one and the same factor: it comes in another unit than the champion knows.",
+        "Ask the field's producer what changed, seconds or milliseconds, cents or euros; do not retrain before it is mended.",
+        ("field_range", "field_drift"),
     ),
     "field_missing": Check(
         "CtrFieldMissing",
         "ticket",
-        False,
+        "data",
         "The share of rows without a value differs from the reference by more than chance and the agreed minimum.",
         "Find out since when, and what was deployed then; if it is here to stay, retrain.",
         (),
@@ -71,7 +81,7 @@ CHECKS: dict[str, Check] = {
     "field_unseen": Check(
         "CtrFieldUnseen",
         "ticket",
-        False,
+        "data",
         "Many more rows than usual have a value that is unknown to the champion: new items, or a vocabulary that was replaced.",
         "Look at the new values; new items call for a retraining, a changed spelling for mending the producer.",
         (),
@@ -79,15 +89,23 @@ CHECKS: dict[str, Check] = {
     "field_drift": Check(
         "CtrFieldDrift",
         "ticket",
-        False,
+        "data",
         "The field's values are distributed otherwise than in the reference at the same hours.",
         "Look at the moved values; a campaign or season calls for a retraining, a fault for mending the producer.",
+        ("field_vanished",),
+    ),
+    "field_vanished": Check(
+        "CtrFieldVanished",
+        "ticket",
+        "data",
+        "Values that the reference has often do not come any more: items that ended, or a client that no longer sends.",
+        "Look at what the vanished values have in common; ended campaigns call for a retraining, a silent client for mending.",
         (),
     ),
     "score_invalid": Check(
         "CtrScoreInvalid",
         "page",
-        True,
+        "contract",
         "Scores were served that are no probabilities: missing, not a number, or outside [0, 1].",
         "Roll back to the last champion; keep the rows, they reproduce the fault.",
         (),
@@ -95,7 +113,7 @@ CHECKS: dict[str, Check] = {
     "score_skew": Check(
         "CtrScoreSkew",
         "page",
-        True,
+        "contract",
         "The champion gives served rows another score than the one that was served: serving and bundle do not agree.",
         "Restart the service from the registered bundle; compare library versions; do not retrain before they agree.",
         (),
@@ -103,7 +121,7 @@ CHECKS: dict[str, Check] = {
     "score_drift": Check(
         "CtrScoreDrift",
         "ticket",
-        False,
+        "data",
         "Scores are distributed otherwise than in the reference at the same hours.",
         "Look first at findings on fields, which cause it; without any, look at the traffic's mix and retrain.",
         (),
@@ -111,7 +129,7 @@ CHECKS: dict[str, Check] = {
     "stale_bundle": Check(
         "CtrStaleBundle",
         "ticket",
-        True,
+        "contract",
         "Rows were scored by another bundle than the champion: a rollout has not finished, or was forgotten.",
         "Compare the digest that /metrics shows on each replica with the champion's; restart those that lag behind.",
         (),
@@ -119,23 +137,55 @@ CHECKS: dict[str, Check] = {
     "duplicates": Check(
         "CtrServedDuplicates",
         "ticket",
-        True,
+        "contract",
         "The same impression stands in the served log more than once: partitions were delivered twice, or clients repeat requests.",
         "Look for a part that was copied twice; do not retrain on the window before it is mended.",
         (),
     ),
+    "outside": Check(
+        "CtrRowsOutsideWindow",
+        "ticket",
+        "contract",
+        "Rows carry a time outside the window they were fetched for: a partition under a wrong day, or a clock or zone that moved.",
+        "Compare the times of the newest partition with its name; do not retrain on these days before it is mended.",
+        (),
+    ),
+    "rows": Check(
+        "CtrRowCount",
+        "ticket",
+        "contract",
+        "No rows, or many more or fewer than in the same hours of past weeks: a part is missing, doubled, or traffic moved.",
+        "Look at the service's own count on /metrics: if it agrees, traffic changed; if not, the served log lost or doubled rows.",
+        (),
+    ),
+    "clicks_missing": Check(
+        "CtrClicksMissing",
+        "ticket",
+        "contract",
+        "Of rows old enough for their click to be final nobody said whether they were clicked: quality goes unwatched.",
+        "Look at the job that joins clicks to the served log; do not retrain before clicks arrive again.",
+        (),
+    ),
+    "concept": Check(
+        "CtrConceptDrift",
+        "ticket",
+        "concept",
+        "Rows of the same score are clicked otherwise than in the reference, some scores more and others less: people changed.",
+        "If the fields are quiet this is no fault of the data: retrain, and look at the scores named above.",
+        (),
+    ),
     "calibration": Check(
         "CtrCalibration",
-        "page",
-        False,
+        "ticket",
+        "concept",
         "Clicks per expected click differ from the reference: bids and forecasts made from the scores are off by that factor.",
         "Check that clicks were joined whole; if they were, roll back if the champion is new, else recalibrate or retrain.",
         (),
     ),
     "auc": Check(
         "CtrAucDrop",
-        "page",
-        False,
+        "ticket",
+        "concept",
         "The champion ranks clicks worse than when it was evaluated.",
         "Check that clicks were joined by the right key; look at findings on fields; roll back if the champion is new, else retrain.",
         (),

@@ -1,6 +1,6 @@
-"""One pass over the served rows: counts, the settled rows' clicks and scores, and a sample; nothing is judged here.
+"""One pass over the served rows: counts, sums of clicks and scores, and a sample; nothing is judged here.
 
-Shape letters: R rows of a chunk.
+Shape letters: R rows of a chunk, K cells of the grid of scores.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from components.profiling import FieldBins, ReferenceProfile, Tally, count_rows
 from components.profiling.binning import Counts, Floats
 from components.profiling.tally import UNKNOWN_CLICK
 from components.scoring import Scorer
-from components.workbench import Progress
+from components.watching.quality import NUM_CELLS, QualityTally, cells_of, count_quality
+from components.watching.reference import QualityReference
+from components.workbench import Workbench
 
 SERVED_SCORE = "score"
 SERVED_BUNDLE = "bundle"
@@ -30,13 +32,41 @@ OWN_COLUMNS = {
 
 
 @dataclass(frozen=True, eq=False)
+class Yardstick:
+    """What served rows are held against.
+
+    digest         of the champion's bundle
+    final_before   microseconds: clicks of rows served earlier are final; None: every click that is known is
+    start, end     microseconds: the window that the rows were fetched for; None for open
+    """
+
+    profile: ReferenceProfile
+    reference: QualityReference
+    scorer: Scorer
+    digest: str
+    final_before: int | None
+    start: int | None
+    end: int | None
+
+
+@dataclass(frozen=True, eq=False)
 class Seen:
-    """What one pass over the served rows leaves: counts, the settled rows' clicks and scores, and a sample in time order."""
+    """What one pass over the served rows leaves.
+
+    quality        of rows whose click is final
+    waiting        (2, K): rows, and the sum of their scores, whose click is not final, by cell of the score
+    num_clickless  rows whose click should be final, but is unknown
+    num_repeats    rows whose impression stands in the log already; rows without one cannot repeat
+    sample         rows in time order
+    """
 
     tally: Tally
-    clicks: Counts
-    scores: Floats
+    quality: QualityTally
+    waiting: Floats
+    num_clickless: int
     num_stale: int
+    num_repeats: int
+    num_outside: int
     first_time: int
     last_time: int
     sample: pl.DataFrame
@@ -46,45 +76,87 @@ def read_served(
     table: pl.LazyFrame,
     num_rows: int,
     absent: list[FieldBins],
-    profile: ReferenceProfile,
-    scorer: Scorer,
-    digest: str,
+    yardstick: Yardstick,
     chunk_rows: int,
     sample_rows: int,
     seed: int,
-    progress: Progress,
+    workbench: Workbench,
 ) -> Seen:
     """Count all rows, `chunk_rows` at a time, and keep a seeded sample; fields that are absent are filled with null."""
     generator = np.random.default_rng(seed)
     chosen = np.sort(generator.choice(num_rows, min(num_rows, sample_rows), replace=False))
-    tallies, clicks, scores, samples = [], [], [], []
-    num_stale = 0
-    first_times, last_times = [], []
+    parts: list[_Part] = []
+    impressions, samples = [], []
+    tally: Tally | None = None
+    quality = QualityTally.empty(yardstick.reference)
     for start, chunk in _chunks(table, num_rows, chunk_rows):
         rows = chunk.with_columns(pl.lit(None, dtype=column_type(field)).alias(field.name) for field in absent)
-        chunk_clicks, chunk_scores = clicks_of(rows), scores_of(rows)
-        tallies.append(count_rows(rows, chunk_scores, chunk_clicks, scorer.encoder, profile.binning))
-        is_settled = (chunk_clicks != UNKNOWN_CLICK) & (chunk_scores >= 0) & (chunk_scores <= 1)
-        clicks.append(chunk_clicks[is_settled])
-        scores.append(chunk_scores[is_settled])
-        num_stale += int((rows[SERVED_BUNDLE].fill_null("") != digest).sum())
-        times = rows[TIME].to_numpy()
-        first_times.append(int(times.min()))
-        last_times.append(int(times.max()))
+        clicks, scores = clicks_of(rows), scores_of(rows)
+        counted = count_rows(rows, scores, clicks, yardstick.scorer.encoder, yardstick.profile.binning)
+        tally = counted if tally is None else tally + counted
+        part, of_clicks = _part_of(rows, clicks, scores, yardstick)
+        parts.append(part)
+        quality = quality + of_clicks
+        impressions.append(rows[IMPRESSION].drop_nulls().hash(seed).to_numpy())
         samples.append(rows[chosen[(chosen >= start) & (chosen < start + len(rows))] - start])
-        progress(start + len(rows), num_rows, "served rows counted")
-    tally = tallies[0]
-    for part in tallies[1:]:
-        tally = tally + part
-    sample = pl.concat(samples).sort(TIME, maintain_order=True)
+        workbench.progress(start + len(rows), num_rows, "served rows counted")
+    assert tally is not None
     return Seen(
-        tally, np.concatenate(clicks), np.concatenate(scores), num_stale, min(first_times), max(last_times), sample
+        tally=tally,
+        quality=quality,
+        waiting=np.sum([part.waiting for part in parts], axis=0),
+        num_clickless=sum(part.num_clickless for part in parts),
+        num_stale=sum(part.num_stale for part in parts),
+        num_repeats=_num_repeats(np.concatenate(impressions)),
+        num_outside=sum(part.num_outside for part in parts),
+        first_time=min(part.first_time for part in parts),
+        last_time=max(part.last_time for part in parts),
+        sample=pl.concat(samples).sort(TIME, maintain_order=True),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    waiting: Floats
+    num_clickless: int
+    num_stale: int
+    num_outside: int
+    first_time: int
+    last_time: int
+
+
+def _part_of(rows: pl.DataFrame, clicks: Counts, scores: Floats, yardstick: Yardstick) -> tuple[_Part, QualityTally]:
+    times = rows[TIME].to_numpy()
+    is_due = np.full(len(times), True) if yardstick.final_before is None else times < yardstick.final_before
+    is_valid = (scores >= 0) & (scores <= 1)
+    is_final = is_due & (clicks != UNKNOWN_CLICK)
+    counted = is_final & is_valid
+    chosen = rows if counted.all() else rows.filter(pl.Series(counted))
+    quality = count_quality(chosen, clicks[counted], scores[counted], yardstick.reference, yardstick.scorer.schema)
+    early = scores[~is_final & is_valid]
+    cells = cells_of(early)
+    sums = [np.bincount(cells, weights, NUM_CELLS) for weights in (np.ones(len(early)), early)]
+    waiting = np.array(sums, dtype=np.float64)
+    is_outside = np.full(len(times), False)
+    if yardstick.start is not None:
+        is_outside |= times < yardstick.start
+    if yardstick.end is not None:
+        is_outside |= times >= yardstick.end
+    num_clickless = 0 if yardstick.final_before is None else int((is_due & ~is_final).sum())
+    num_stale = int((rows[SERVED_BUNDLE].fill_null("") != yardstick.digest).sum())
+    first, last = int(times.min()), int(times.max())
+    return _Part(waiting, num_clickless, num_stale, int(is_outside.sum()), first, last), quality
 
 
 def _chunks(table: pl.LazyFrame, num_rows: int, chunk_rows: int) -> Iterator[tuple[int, pl.DataFrame]]:
     for start in range(0, num_rows, chunk_rows):
         yield start, table.slice(start, chunk_rows).collect()
+
+
+def _num_repeats(hashes: np.ndarray[tuple[int], np.dtype[np.uint64]]) -> int:
+    """By 64-bit hashes: among ten million different impressions two share one with a chance of 3 in a million."""
+    hashes.sort()
+    return int((hashes[1:] == hashes[:-1]).sum())
 
 
 def clicks_of(rows: pl.DataFrame) -> Counts:
@@ -95,12 +167,6 @@ def clicks_of(rows: pl.DataFrame) -> Counts:
 def scores_of(rows: pl.DataFrame) -> Floats:
     """Scores (R,), NaN for null."""
     return rows[SERVED_SCORE].fill_null(float("nan")).to_numpy()
-
-
-def num_repeats(table: pl.LazyFrame) -> int:
-    """Rows whose impression stands in the log already; rows without one cannot repeat."""
-    impressions = pl.col(IMPRESSION).drop_nulls()
-    return int(table.select(impressions.len() - impressions.n_unique()).collect().item())
 
 
 def column_type(field: FieldBins) -> type[pl.DataType]:

@@ -86,21 +86,59 @@ class StabilityNull:
 
     mean      its mean, by which a measured PSI is too high
     quantile  exceeded by chance at the given level only
+    scale     what the law's chi-square is multiplied by
+    num_bins  of both logs
     """
 
     mean: float
     quantile: float
+    scale: float
+    num_bins: int
+
+    def p_value(self, measured: float) -> float:
+        """The chance of such a PSI, or a larger one."""
+        return float(special.chdtrc(self.num_bins - 1, max(measured, 0.0) / self.scale))
 
 
 def stability_null(num_bins: int, num_served: float, num_expected: float, level: float) -> StabilityNull:
     """What chance alone makes of the PSI of `num_bins` bins between logs of these sizes."""
     scale = 1 / num_served + 1 / num_expected
-    return StabilityNull((num_bins - 1) * scale, float(special.chdtri(num_bins - 1, level)) * scale)
+    quantile = float(special.chdtri(num_bins - 1, level)) * scale
+    return StabilityNull((num_bins - 1) * scale, quantile, scale, num_bins)
 
 
-def normal_quantile(level: float) -> float:
-    """The value that a standard normal exceeds with probability `level`."""
-    return float(-special.ndtri(level))
+def one_sided(root: float) -> float:
+    """The chance of a standard normal above `root`."""
+    return float(special.ndtr(-root))
+
+
+def two_sided(root: float) -> float:
+    """The chance of a standard normal as far from 0 as `root`."""
+    return float(2 * special.ndtr(-abs(root)))
+
+
+def rate_root(num_clicks: float, exposure: float, expected_clicks: float, expected_exposure: float) -> float:
+    """Signed root of the likelihood ratio for two Poisson rates being one: above 0 where the first is higher.
+
+    Exposures are what clicks are expected in proportion to, such as sums of scores. Holds for few clicks too.
+    """
+    total, whole = num_clicks + expected_clicks, exposure + expected_exposure
+    if total == 0:
+        return 0.0
+    deviance = special.rel_entr(num_clicks, total * exposure / whole)
+    deviance += special.rel_entr(expected_clicks, total * expected_exposure / whole)
+    higher = num_clicks * expected_exposure - expected_clicks * exposure
+    return float(np.copysign(np.sqrt(max(2 * deviance, 0.0)), higher))
+
+
+def discoveries(p_values: Floats) -> Floats:
+    """q-values (R,) of p-values (R,): the false-discovery rate at which each is let in (Benjamini and Hochberg 1995)."""
+    order = np.argsort(p_values, kind="stable")
+    scaled = p_values[order] * len(p_values) / np.arange(1, len(p_values) + 1)
+    lowest = np.minimum.accumulate(scaled[::-1])[::-1]
+    q_values = np.empty(len(p_values))
+    q_values[order] = np.minimum(lowest, 1.0)
+    return q_values
 
 
 def share_root(num_hits: float, num_rows: float, expected_hits: float, expected_rows: float) -> float:

@@ -17,16 +17,19 @@ from components.profiling import ReferenceProfile
 from components.profiling.binning import MISSING
 from components.profiling.profile import SCORE
 from components.watching.distances import stability_null
-from components.watching.measuring import Limits
+from components.watching.limits import Limits
 
 _RANDOM_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|(?<=metric_)[0-9a-f]{32}")
 _EVIDENTLY_BINS = 10
 
 
-def write_report(profile: ReferenceProfile, served: pl.DataFrame, limits: Limits, folder: Path) -> tuple[str, ...]:
+def write_report(
+    profile: ReferenceProfile, served: pl.DataFrame, limits: Limits, level: float, folder: Path
+) -> tuple[str, ...]:
     """Write report.html and report.json into `folder`; returns the columns that had no value in one of the samples.
 
     served  column fields folded by the profile's binning, and _score
+    level   the chance at which one check may be wrong
     """
     numeric = [field.name for field in profile.binning.fields if field.kind == "numeric"]
     categorical = [field.name for field in profile.binning.fields if field.kind == "categorical"]
@@ -54,7 +57,7 @@ def write_report(profile: ReferenceProfile, served: pl.DataFrame, limits: Limits
             return Dataset.from_pandas(pandas.DataFrame(columns), data_definition=definition)
 
         drifts = [
-            ValueDrift(column=name, method="psi", threshold=_threshold(profile, served, reference, name, limits))
+            ValueDrift(column=name, method="psi", threshold=_threshold(served, reference, name, limits, level))
             for name in (SCORE, *numeric, *categorical)
             if name not in empty
         ]
@@ -66,12 +69,9 @@ def write_report(profile: ReferenceProfile, served: pl.DataFrame, limits: Limits
     return empty
 
 
-def _threshold(
-    profile: ReferenceProfile, served: pl.DataFrame, reference: pl.DataFrame, name: str, limits: Limits
-) -> float:
+def _threshold(served: pl.DataFrame, reference: pl.DataFrame, name: str, limits: Limits, level: float) -> float:
     """Our limit of a PSI between samples of these sizes, to three digits."""
     num_bins = max(_EVIDENTLY_BINS, reference[name].n_unique() if reference[name].dtype == pl.String else 0)
-    level = limits.level("field_drift", len(profile.binning.fields))
     null = stability_null(num_bins, len(served), len(reference), level)
     return round(max(null.quantile, null.mean + limits.minimum_psi), 3)
 

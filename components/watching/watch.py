@@ -5,52 +5,52 @@ Shape letters: R rows of a chunk.
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import polars as pl
 
-from components import metrics
 from components.champion import Champion
 from components.errors import DataError
-from components.log import TIME, ServedLog
-from components.profiling import FieldBins, ReferenceProfile, count_rows
+from components.log import ServedLog
+from components.profiling import FieldBins, ReferenceProfile
 from components.profiling.binning import Counts
 from components.profiling.profile import SCORE
 from components.scoring import Scorer
+from components.watching.clicks import measure_quality
 from components.watching.counting import (
     OWN_COLUMNS,
     SERVED_BUNDLE,
     SERVED_SCORE,
     Seen,
-    clicks_of,
+    Yardstick,
     column_type,
-    num_repeats,
     read_served,
-    scores_of,
 )
-from components.watching.drift import Drift, DriftFacts, Measure
-from components.watching.measuring import (
-    Limits,
-    measure_auc,
-    measure_calibration,
-    measure_counts,
-    measure_share,
-    measure_skew,
-)
+from components.watching.drift import Drift, DriftFacts, Measure, with_discoveries
+from components.watching.estimating import ESTIMATE_NOTE, estimated_figures
+from components.watching.fields import measure_counts
+from components.watching.limits import Limits
+from components.watching.measuring import measure_share, measure_skew, measure_unit
+from components.watching.quality import figures_of
+from components.watching.reference import QualityReference, read_reference, reference_of_profile
 from components.watching.report import write_report
-from components.watching.words import find, status_of
+from components.watching.since import first_seen, iso
+from components.watching.words import Evidence, find, notable, status_of
 from components.workbench import Workbench
+
+_MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
 class WatchParams(Limits):
     """What is too much (see Limits), and how much work goes into finding it.
 
+    confidence    of the intervals around figures, within (0, 1)
+    discovery_rate  share of false ones that may be among the measures that are shown as notable
     minimum_rows  served rows below which a window says nothing
-    sample_rows   served rows kept for "since when" and for the skew check
+    sample_rows   served rows kept for "since when", for units and new values, and for the skew check
     skew_rows     of these, rows that are scored again offline
     report_rows   of these, rows shown to Evidently
     since_parts   number of parts of equal rows that a window is cut into to say since when
@@ -59,6 +59,8 @@ class WatchParams(Limits):
     seed          of the sample
     """
 
+    confidence: float
+    discovery_rate: float
     minimum_rows: int
     sample_rows: int
     skew_rows: int
@@ -86,7 +88,8 @@ def watch_served(champion: Champion, served_log: ServedLog, params: WatchParams,
     report.mkdir()
     shown = comparison.sample[_evenly(comparison.sample.height, params.report_rows)]
     folded = champion.profile.binning.fold(shown).with_columns(shown[SERVED_SCORE].alias(SCORE))
-    left_out = write_report(champion.profile, folded, params, report)
+    level = params.levels(len(champion.profile.binning.fields), 0).of("field_drift")
+    left_out = write_report(champion.profile, folded, params, level, report)
     notes = tuple(f"'{name}' has no value in a sample and is left out of the report for people" for name in left_out)
     return Drift(replace(comparison.facts, notes=comparison.facts.notes + notes), report)
 
@@ -99,47 +102,48 @@ def compare_served(champion: Champion, served_log: ServedLog, params: WatchParam
     table = served_log.scan()
     num_rows = int(table.select(pl.len()).collect().item())
     if champion.scorer is None or champion.profile is None or champion.digest is None:
-        return _nothing_to_compare(champion, num_rows, "there is no champion yet: promote a bundle first")
-    if num_rows < params.minimum_rows:
-        reason = (
-            f"{num_rows:,} rows were served in the window, at least {params.minimum_rows:,} are needed to say anything"
-        )
-        return _nothing_to_compare(champion, num_rows, reason)
+        return _nothing_to_compare(champion, num_rows, "there is no champion yet: promote a bundle first", ())
     profile = champion.profile
     columns = table.collect_schema()
     for name, kind in OWN_COLUMNS.items():
         if columns.get(name) != kind:
             raise DataError(f"served_log: column '{name}' is {columns.get(name)}, expected {kind}; run fetch again")
+    if num_rows < params.minimum_rows:
+        reason = (
+            f"{num_rows:,} rows were served in the window, at least {params.minimum_rows:,} are needed to say anything"
+        )
+        silence = () if num_rows else (Measure("rows", "all", 0.0, float(params.minimum_rows), 1.0, 1.0, 0),)
+        return _nothing_to_compare(champion, num_rows, reason, silence)
     fields = tuple(field for field in profile.binning.fields if columns.get(field.name) == column_type(field))
     absent = [field for field in profile.binning.fields if field not in fields]
-
-    seen = read_served(
-        table,
-        num_rows,
-        absent,
-        profile,
-        champion.scorer,
-        champion.digest,
-        params.chunk_rows,
-        params.sample_rows,
-        params.seed,
-        workbench.progress,
+    reference = (
+        reference_of_profile(profile)
+        if champion.folder is None
+        else read_reference(champion.folder, champion.scorer.schema)
     )
-    measures = [Measure("columns", field.name, 1.0, 0.0, 0.0, 1.0, None, None, num_rows) for field in absent]
-    measures += measure_counts(profile, seen.tally, fields, params)
-    measures.append(measure_share("stale_bundle", seen.num_stale, num_rows, params.max_stale_share))
-    measures.append(measure_share("duplicates", num_repeats(table), num_rows, params.max_duplicate_share))
-    notes: list[str] = []
+    levels = params.levels(len(profile.binning.fields), reference.num_slices)
+    yardstick = _yardstick(champion.scorer, profile, reference, champion.digest, served_log, params)
+    seen = read_served(
+        table, num_rows, absent, yardstick, params.chunk_rows, params.sample_rows, params.seed, workbench
+    )
+    notes = _notes(seen, yardstick, columns, absent)
+    measures = [Measure("columns", field.name, 1.0, 0.0, 0.0, 1.0, num_rows) for field in absent]
+    measures += measure_counts(profile, seen.tally, fields, params, levels)
+    units = (measure_unit(profile, seen.sample, field, params) for field in fields)
+    measures += [unit for unit in units if unit is not None]
+    measures += _measure_whole(seen, yardstick, num_rows, params)
     if not absent:
         measures += _skew(seen.sample, champion.scorer, champion.digest, params, notes)
-    measures += _quality(seen, profile, params, notes)
+    measures += measure_quality(reference, seen.quality, params, levels)
+    measured = with_discoveries(tuple(measures))
 
-    first_time, last_time = (_iso(seen.first_time), _iso(seen.last_time)) if profile.binning.has_time else (None, None)
-    since = {(measure.check, measure.slice): first_time for measure in measures}
-    if profile.binning.has_time and any(measure.is_finding for measure in measures):
-        since |= _since(seen.sample, profile, champion.scorer, fields, params)
+    first_time, last_time = (iso(seen.first_time), iso(seen.last_time)) if profile.binning.has_time else (None, None)
+    since = {(measure.check, measure.slice): first_time for measure in measured}
+    if profile.binning.has_time and any(measure.is_finding for measure in measured):
+        since |= first_seen(seen.sample, yardstick, fields, params.since_parts, params, levels)
     rows = "all served rows of the window" if first_time is None else f"rows served from {first_time} to {last_time}"
-    findings = find(tuple(measures), profile, seen.tally, params, params.num_movers, since, rows)
+    evidence = Evidence(yardstick, seen, params, levels, params.num_movers)
+    findings = find(measured, evidence, since, rows)
 
     facts = DriftFacts(
         status=status_of(findings),
@@ -149,18 +153,21 @@ def compare_served(champion: Champion, served_log: ServedLog, params: WatchParam
         first_time=first_time,
         last_time=last_time,
         num_rows=num_rows,
-        num_settled=int(seen.tally.counts["settled"].sum()),
-        figures=_figures(seen, profile),
+        num_settled=seen.quality.num_rows(0),
+        figures=_figures(seen, profile, reference),
+        quality=figures_of(seen.quality, reference, params.confidence, params.seed),
         notes=tuple(notes),
+        notable=notable(measured, params.discovery_rate),
         findings=findings,
-        measures=tuple(measures),
+        measures=measured,
     )
     return Comparison(facts, seen.sample)
 
 
-def _nothing_to_compare(champion: Champion, num_rows: int, reason: str) -> Comparison:
+def _nothing_to_compare(champion: Champion, num_rows: int, reason: str, measures: tuple[Measure, ...]) -> Comparison:
+    findings = find(measures, None, {}, "the window as a whole")
     facts = DriftFacts(
-        status="nothing_to_compare",
+        status="contract" if findings else "nothing_to_compare",
         reason=reason,
         champion=champion.version,
         bundle=champion.digest,
@@ -169,11 +176,61 @@ def _nothing_to_compare(champion: Champion, num_rows: int, reason: str) -> Compa
         num_rows=num_rows,
         num_settled=0,
         figures={},
+        quality=(),
         notes=(),
-        findings=(),
-        measures=(),
+        notable=(),
+        findings=findings,
+        measures=measures,
     )
     return Comparison(facts, None)
+
+
+def _yardstick(
+    scorer: Scorer,
+    profile: ReferenceProfile,
+    reference: QualityReference,
+    digest: str,
+    served_log: ServedLog,
+    params: WatchParams,
+) -> Yardstick:
+    """Clicks are final `label_delay_hours` before the moment as of which the log is known: the window's own, or its end."""
+    window = served_log.request.window
+    start, end, known = (
+        None if moment is None or not profile.binning.has_time else _microseconds(moment)
+        for moment in (window.start, window.end, window.as_of or window.end)
+    )
+    delay = round(params.label_delay_hours * 3_600_000_000)
+    return Yardstick(profile, reference, scorer, digest, None if known is None else known - delay, start, end)
+
+
+def _notes(seen: Seen, yardstick: Yardstick, columns: pl.Schema, absent: list[FieldBins]) -> list[str]:
+    notes = []
+    num_waiting = round(float(seen.waiting[0].sum()))
+    if seen.quality.num_rows(0) == 0:
+        notes.append("no click is known yet: calibration, AUC and clicks given score were not measured")
+    if num_waiting:
+        notes.append(ESTIMATE_NOTE.format(rows=num_waiting))
+    if yardstick.reference.num_slices == 0:
+        notes.append("the champion's evaluation names no slices to watch: quality is watched of all rows together")
+    if absent:
+        notes.append("columns are absent: served and offline scores were not compared")
+    own = {*OWN_COLUMNS, *(field.name for field in yardstick.profile.binning.fields)}
+    surplus = sorted(set(columns.names()) - own)
+    if surplus:
+        notes.append(f"columns {surplus} are unknown to the champion and were not looked at")
+    return notes
+
+
+def _measure_whole(seen: Seen, yardstick: Yardstick, num_rows: int, params: WatchParams) -> list[Measure]:
+    measures = [
+        measure_share("stale_bundle", seen.num_stale, num_rows, params.max_stale_share),
+        measure_share("duplicates", seen.num_repeats, num_rows, params.max_duplicate_share),
+        measure_share("outside", seen.num_outside, num_rows, params.max_outside_share),
+    ]
+    num_due = seen.quality.num_rows(0) + seen.num_clickless
+    if yardstick.final_before is not None and num_due:
+        measures.append(measure_share("clicks_missing", seen.num_clickless, num_due, params.max_clickless_share))
+    return measures
 
 
 def _skew(sample: pl.DataFrame, scorer: Scorer, digest: str, params: WatchParams, notes: list[str]) -> list[Measure]:
@@ -185,54 +242,30 @@ def _skew(sample: pl.DataFrame, scorer: Scorer, digest: str, params: WatchParams
     return [measure_skew(rows[SERVED_SCORE].to_numpy(), scorer.score(rows), params)]
 
 
-def _quality(seen: Seen, profile: ReferenceProfile, params: WatchParams, notes: list[str]) -> list[Measure]:
-    if len(seen.clicks) == 0:
-        notes.append("no click is known yet (all null): calibration and AUC were not measured")
-        return []
-    measures = [
-        measure
-        for measure in (
-            measure_calibration(profile, seen.clicks, seen.scores, params),
-            measure_auc(profile, seen.clicks, seen.scores, params),
-        )
-        if measure is not None
-    ]
-    if len(measures) < 2:
-        notes.append("clicks of one kind only, here or in the reference: calibration or AUC could not be measured")
-    return measures
-
-
-def _since(
-    sample: pl.DataFrame, profile: ReferenceProfile, scorer: Scorer, fields: tuple[FieldBins, ...], params: WatchParams
-) -> dict[tuple[str, str], str | None]:
-    """The start of the first part of the sample that shows each finding by itself."""
-    since: dict[tuple[str, str], str | None] = {}
-    bounds = np.linspace(0, len(sample), params.since_parts + 1).astype(int)
-    for start, stop in itertools.pairwise(bounds):
-        rows = sample[int(start) : int(stop)]
-        if rows.height == 0:
-            continue
-        tally = count_rows(rows, scores_of(rows), clicks_of(rows), scorer.encoder, profile.binning)
-        for measure in measure_counts(profile, tally, fields, params):
-            if measure.is_finding:
-                since.setdefault((measure.check, measure.slice), _iso(rows[TIME][0]))
-    return since
-
-
-def _figures(seen: Seen, profile: ReferenceProfile) -> dict[str, float | None]:
-    num_clicks, num_settled = int(seen.clicks.sum()), len(seen.clicks)
-    has_both = 0 < num_clicks < num_settled
+def _figures(seen: Seen, profile: ReferenceProfile, reference: QualityReference) -> dict[str, float | None]:
+    quality, overall = seen.quality, reference.overall
+    num_rows, num_clicks = quality.num_rows(0), quality.num_clicks(0)
     num_valid = seen.tally.counts["scores"][:, 1:].sum()
-    own = {
+    shown = figures_of(quality, reference, 0.5, 0)[0] if num_rows else None
+    auc, log_loss, entropy, ratio = (
+        None if shown is None or (part := getattr(shown, name)) is None else part.value
+        for name in ("auc", "log_loss", "normalised_entropy", "calibration_ratio")
+    )
+    figures = {
         "mean_score": float(seen.tally.score_sums.sum() / num_valid) if num_valid else None,
-        "click_rate": num_clicks / num_settled if num_settled else None,
-        "auc": metrics.auc(seen.clicks, seen.scores) if has_both else None,
-        "log_loss": metrics.log_loss(seen.clicks, seen.scores) if has_both else None,
-        "normalised_entropy": metrics.normalised_entropy(seen.clicks, seen.scores) if has_both else None,
-        "calibration_ratio": metrics.calibration_ratio(seen.clicks, seen.scores) if has_both else None,
+        "click_rate": num_clicks / num_rows if num_rows else None,
+        "auc": auc,
+        "log_loss": log_loss if auc is not None else None,
+        "normalised_entropy": entropy,
+        "calibration_ratio": ratio,
+        "reference_mean_score": profile.mean_score,
+        "reference_click_rate": overall.num_clicks / overall.num_rows,
+        "reference_auc": overall.auc,
+        "reference_log_loss": overall.log_loss,
+        "reference_normalised_entropy": overall.normalised_entropy,
+        "reference_calibration_ratio": overall.calibration_ratio,
     }
-    reference = {"mean_score": profile.mean_score, "click_rate": profile.click_rate, **profile.metrics}
-    return own | {f"reference_{name}": figure for name, figure in reference.items()}
+    return figures | estimated_figures(seen.waiting, overall.calibration_ratio)
 
 
 def _evenly(num_rows: int, wanted: int) -> Counts:
@@ -240,5 +273,6 @@ def _evenly(num_rows: int, wanted: int) -> Counts:
     return np.unique(np.linspace(0, num_rows - 1, min(num_rows, wanted)).astype(np.int64))
 
 
-def _iso(microseconds: int) -> str:
-    return (datetime.fromtimestamp(0, UTC) + timedelta(microseconds=microseconds)).isoformat()
+def _microseconds(moment: datetime) -> int:
+    moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    return (moment - datetime.fromtimestamp(0, UTC)) // _MICROSECOND

@@ -1,0 +1,43 @@
+"""Since when a finding shows: the parts of a window, one after the other, each watched by itself."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import polars as pl
+
+from components.log import TIME
+from components.profiling import FieldBins, count_rows
+from components.watching.counting import Yardstick, clicks_of, scores_of
+from components.watching.fields import measure_counts
+from components.watching.limits import Levels, Limits
+
+
+def first_seen(
+    sample: pl.DataFrame,
+    yardstick: Yardstick,
+    fields: tuple[FieldBins, ...],
+    num_parts: int,
+    limits: Limits,
+    levels: Levels,
+) -> dict[tuple[str, str], str | None]:
+    """The start of the first part of the sample (rows in time order) that shows each finding by itself."""
+    since: dict[tuple[str, str], str | None] = {}
+    bounds = np.linspace(0, len(sample), num_parts + 1).astype(int)
+    for start, stop in itertools.pairwise(bounds):
+        rows = sample[int(start) : int(stop)]
+        if rows.height == 0:
+            continue
+        scorer, profile = yardstick.scorer, yardstick.profile
+        tally = count_rows(rows, scores_of(rows), clicks_of(rows), scorer.encoder, profile.binning)
+        for measure in measure_counts(profile, tally, fields, limits, levels):
+            if measure.is_finding:
+                since.setdefault((measure.check, measure.slice), iso(rows[TIME][0]))
+    return since
+
+
+def iso(microseconds: int) -> str:
+    """A moment in microseconds since 1970 as ISO 8601, UTC."""
+    return (datetime.fromtimestamp(0, UTC) + timedelta(microseconds=microseconds)).isoformat()
