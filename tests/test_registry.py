@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -79,6 +80,32 @@ def test_plain_gto_and_dvc_read_the_registry(registry: Registry, tmp_path: Path)
     art = tmp_path / "artifact"
     run("dvc", "artifacts", "get", registry.git, "ctr-ranker-shop", "--stage", "prod", "-o", str(art), cwd=tmp_path)
     assert verify_manifest(art) == digests[1]
+
+
+def test_gto_is_shown_few_tags_and_says_the_same_as_of_all(registry: Registry, tmp_path: Path) -> None:
+    """Also after somebody has withdrawn an assignment with plain GTO, when an older one counts again."""
+    import gto.api
+
+    promoted(registry, tmp_path, "1", "2", "3")
+    registry.assign("v1.0.1", "canary", "a trial", None)
+    with registry.cloned() as clone:
+        left = subprocess.run(["git", "tag"], cwd=clone.folder, capture_output=True, text=True, check=True).stdout
+        assert {tag.partition("shop")[2] for tag in left.split()} == {"@v1.0.1", "@v1.0.2", "#prod#3", "#canary#4"}
+        for stage in ("prod", "canary"):
+            found = registry.assigned(clone, stage)
+            assert found is not None
+            assert [found.version] == [one["version"] for one in gto.api.show(registry.git, f"{registry.name}#{stage}")]
+    work = tmp_path / "work"
+    subprocess.run(["git", "clone", "--quiet", registry.git, str(work)], check=True)
+    for key, value in (("user.name", "oncall"), ("user.email", "oncall@localhost")):
+        subprocess.run(["git", "config", key, value], cwd=work, check=True)
+    time.sleep(1)  # GTO orders by whole seconds
+    gto.api.unassign(str(work), registry.name, version="v1.0.2", stage="prod")
+    subprocess.run(["git", "push", "--quiet", "--tags"], cwd=work, check=True)
+    champion = registry.champion()
+    assert champion is not None
+    shown = [one["version"] for one in gto.api.show(registry.git, f"{registry.name}#prod")]
+    assert [champion.version] == shown == ["v1.0.1"]
 
 
 def test_a_bundle_changed_after_packing_is_refused(registry: Registry, tmp_path: Path) -> None:
@@ -215,8 +242,6 @@ def test_a_clock_that_is_behind_promotes_nothing(
     registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (one,) = promoted(registry, tmp_path, "1")
-    import time
-
     past = time.time() - 3_600
     monkeypatch.setattr("pipeline.registry.tags.time.time", lambda: past)
     with pytest.raises(OutsideError, match=r"clock is 3,6\d\d s behind"):

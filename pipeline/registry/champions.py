@@ -116,10 +116,10 @@ class Registry(Champions):
 
     def _registered_as(self, clone: Clone, digest: str) -> Version | None:
         """The newest version whose bundle this is: rolled back from, in another stage, or left by a promotion that died."""
-        for event in reversed(self.events(clone)):
-            if event.kind == "register" and self.record(clone, event.commit).digest == digest:
-                return self.registered(clone, event.version)
-        return None
+        registrations = [event for event in self.events(clone) if event.kind == "register"]
+        found = clone.saying([event.commit for event in registrations], _registering(self.name, digest))
+        known = [event.version for event in registrations if event.commit in found]
+        return self.registered(clone, known[-1]) if known else None
 
     def _next(self, clone: Clone, bump: Bump) -> str:
         champion = tags.assigned(clone.folder, self.name, PROD)
@@ -173,13 +173,13 @@ class Registry(Champions):
         if self.keys.private is not None:
             (folder / SIGNATURE).write_bytes(sign(challenger.bundle, self.keys.private))
         with self._effect("commit"):
-            commit = clone.commit(f"{self.name}: bundle {digest}")
+            commit = clone.commit(_registering(self.name, digest))
         version = self._next(clone, challenger.bump)
         with self._effect("register"):
             registered = tags.register(clone.folder, self.name, version, why)
         with self._effect("assign"):
             tags.wait_for_the_clock(self.events(clone), self.params.clock_wait_seconds)
-            assigned = tags.assign(clone.folder, self.name, stage, version, why)
+            assigned = tags.assign(clone, self.name, stage, version, why)
         with self._effect("push refs"):
             clone.push((registered, assigned))
         return Version(self.name, version, commit, digest)
@@ -187,7 +187,7 @@ class Registry(Champions):
     def _assign(self, clone: Clone, version: str, stage: str, why: str) -> Version:
         with self._effect("assign"):
             tags.wait_for_the_clock(self.events(clone), self.params.clock_wait_seconds)
-            assigned = tags.assign(clone.folder, self.name, stage, version, why)
+            assigned = tags.assign(clone, self.name, stage, version, why)
         self._commit_and_push(clone, f"{self.name}: {version} to {stage}: {why}", (assigned,))
         return self.registered(clone, version)
 
@@ -207,6 +207,10 @@ class Registry(Champions):
         self.observe(f"before {name}")
         yield
         self.observe(f"after {name}")
+
+
+def _registering(name: str, digest: str) -> str:
+    return f"{name}: bundle {digest}"
 
 
 def _now() -> str:

@@ -25,6 +25,7 @@ _IDENTITY = {"user.name": "ctr-pipeline", "user.email": "ctr-pipeline@localhost"
 _SETTINGS = ("commit.gpgSign=false", "tag.gpgSign=false", "gc.auto=0", "core.hooksPath=/dev/null")
 _STALE_LOCK_SECONDS = 10.0  # git holds the lock of a ref for milliseconds; an older one was left by a killed push
 _SCRATCH = ".registry-"
+_TAG = "%(refname:short)%00%(objectname)%00%(*objectname)%00%(taggerdate:unix)%00%(taggername)%00%(contents:subject)"
 _OF_OTHERS = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
 _README = """\
 # Champions
@@ -36,13 +37,30 @@ registered) and `ctr-ranker-LOG#prod#N` (it is assigned) say what serves; plain 
 
 
 @dataclass(frozen=True)
+class Tag:
+    """A tag as git tells it: its object, its commit, second (UTC), tagger and first line; empty for a plain tag."""
+
+    name: str
+    object: str
+    commit: str
+    seconds: str
+    by: str
+    why: str
+
+
+@dataclass(frozen=True)
 class Clone:
-    """Where the clone lies, the branch that the act will push, and what that branch was when it was cloned."""
+    """Where the clone lies, the branch that the act will push, and what the origin had when it was cloned.
+
+    base  the branch's commit, None where there was no such branch
+    tags  of the whole registry; the clone itself may hold fewer
+    """
 
     folder: Path
     origin: str
     branch: str
     base: str | None
+    tags: tuple[Tag, ...]
     timeout_seconds: float
 
     def git(self, *arguments: str) -> str:
@@ -54,6 +72,13 @@ class Clone:
         if not self.git("ls-tree", commit, "--", path).strip():
             return None
         return self.git("show", f"{commit}:{path}")
+
+    def saying(self, commits: Sequence[str], message: str) -> set[str]:
+        """Those of `commits` whose message holds this text."""
+        if not commits:
+            return set()
+        choice = ("--no-walk=unsorted", "--fixed-strings", f"--grep={message}")
+        return set(self.git("log", "--format=%H", *choice, *commits, "--").split())
 
     def commit(self, message: str) -> str:
         """Commit all that lies here, or that nothing changed."""
@@ -100,10 +125,9 @@ def cloned(origin: str, branch: str, scratch: Path, timeout_seconds: float) -> I
     """A clone of `origin` on `branch` (which may not exist yet), removed afterwards."""
     with _removed_afterwards(scratch) as place:
         shared = () if "://" in origin else ("--shared",)
-        git(place, timeout_seconds, "clone", "--quiet", "--no-checkout", *shared, "--", origin, "clone")
+        identity = [part for key, value in _IDENTITY.items() for part in ("--config", f"{key}={value}")]
+        git(place, timeout_seconds, "clone", "--quiet", "--no-checkout", *shared, *identity, "--", origin, "clone")
         folder = place / "clone"
-        for key, value in _IDENTITY.items():
-            git(folder, timeout_seconds, "config", key, value)
         known = git(folder, timeout_seconds, "for-each-ref", "--format=%(refname)", "refs/remotes/origin").split()
         base = None
         if f"refs/remotes/origin/{branch}" in known:
@@ -113,7 +137,9 @@ def cloned(origin: str, branch: str, scratch: Path, timeout_seconds: float) -> I
             git(folder, timeout_seconds, "checkout", "--quiet", "--no-track", "-B", branch, "refs/remotes/origin/main")
         else:
             git(folder, timeout_seconds, "checkout", "--quiet", "--orphan", branch)
-        yield Clone(folder, origin, branch, base, timeout_seconds)
+        lines = git(folder, timeout_seconds, "for-each-ref", f"--format={_TAG}", "refs/tags").splitlines()
+        tags = tuple(Tag(*line.split("\0", 5)) for line in lines)
+        yield Clone(folder, origin, branch, base, tags, timeout_seconds)
 
 
 def make_local(origin: Path, timeout_seconds: float) -> None:

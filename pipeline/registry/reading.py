@@ -102,6 +102,7 @@ class Champions:
             raise ConfigError(f"{self.git}: no registry there yet; `promote` makes it, or set CTR_REGISTRY")
         origin = self.git if "://" in self.git else str(Path(self.git).absolute())
         with cloned(origin, self.branch, self.scratch, self.params.git_timeout_seconds) as clone:
+            tags.leave_what_gto_asks_for(clone, self.name)
             yield clone
 
     def events(self, clone: Clone) -> list[Event]:

@@ -17,7 +17,9 @@ def sign(bundle: Path, private_key: Path) -> bytes:
 
             Config().use_elliptic_key_signer(private_key=private_key).sign(bundle, target)
         except ImportError as error:
-            raise ConfigError(f"CTR_SIGNING_KEY is set, but model-signing is not installed ({error})") from error
+            raise ConfigError(
+                f"CTR_SIGNING_KEY is set, but model-signing cannot be used ({error}); install it with pyOpenSSL"
+            ) from error
         except (OSError, ValueError, TypeError) as error:
             raise ConfigError(f"{private_key}: cannot sign with this key ({error}); see CTR_SIGNING_KEY") from error
         return target.read_bytes()
@@ -37,8 +39,14 @@ def check_signature(bundle: Path, signature: bytes | None, public_key: Path, whe
             from model_signing.verifying import Config
 
             try:
-                Config().use_elliptic_key_verifier(public_key=public_key).verify(bundle, source)
+                verifying = Config().use_elliptic_key_verifier(public_key=public_key)
+            except (ValueError, TypeError) as error:
+                raise ConfigError(f"{public_key}: no public key ({error}); see CTR_PUBLIC_KEY") from error
+            try:
+                verifying.verify(bundle, source)
             except (ValueError, TypeError, KeyError, InvalidSignature) as error:
                 raise IntegrityError(f"{where}: the signature is not this key's over this bundle ({error})") from error
         except ImportError as error:
-            raise ConfigError(f"CTR_PUBLIC_KEY is set, but model-signing is not installed ({error})") from error
+            raise ConfigError(
+                f"CTR_PUBLIC_KEY is set, but model-signing cannot be used ({error}); install it with pyOpenSSL"
+            ) from error

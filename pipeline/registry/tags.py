@@ -19,7 +19,6 @@ from pipeline.registry.records import Bump, Event
 
 _VERSION = re.compile(r"v(\d+)\.(\d+)\.(\d+)")
 _FIRST_VERSION = "v1.0.0"
-_FORMAT = "%(refname:short)%00%(*objectname)%00%(taggerdate:unix)%00%(taggername)%00%(contents:subject)"
 
 
 def events(clone: Clone, name: str) -> list[Event]:
@@ -28,28 +27,51 @@ def events(clone: Clone, name: str) -> list[Event]:
     from gto.tag import parse_name
 
     found, versions = [], {}
-    for line in clone.git("for-each-ref", f"--format={_FORMAT}", "refs/tags").splitlines():
-        tag, commit, seconds, by, why = line.split("\0")
-        parsed = parse_name(tag, raise_on_fail=False)
-        if parsed.get(NAME) != name or not seconds or parsed.get(ACTION) not in (Action.REGISTER, Action.ASSIGN):
+    for tag in clone.tags:
+        parsed = parse_name(tag.name, raise_on_fail=False)
+        if parsed.get(NAME) != name or not tag.seconds or parsed.get(ACTION) not in (Action.REGISTER, Action.ASSIGN):
             continue
         if VERSION in parsed:
-            versions[commit] = parsed[VERSION]
-        found.append((int(seconds), int(parsed.get(COUNTER, 0)), tag, commit, parsed.get(STAGE), by, why))
+            versions[tag.commit] = parsed[VERSION]
+        found.append((int(tag.seconds), parsed.get(STAGE), int(parsed.get(COUNTER, 0)), tag))
     return [
         Event(
-            tag,
+            tag.name,
             "register" if stage is None else "assign",
-            _version_of(tag, commit, versions),
+            _version_of(tag.name, tag.commit, versions),
             stage,
-            commit,
+            tag.commit,
             datetime.fromtimestamp(seconds, UTC).isoformat(),
             seconds,
-            by,
-            why,
+            tag.by,
+            tag.why,
         )
-        for seconds, _, tag, commit, stage, by, why in sorted(found, key=lambda one: (one[0], one[4] or "", one[1]))
+        for seconds, stage, _, tag in sorted(found, key=lambda one: (one[0], one[1] or "", one[2]))
     ]
+
+
+def leave_what_gto_asks_for(clone: Clone, name: str) -> None:
+    """Delete from the clone the tags of other artifacts and those that a later assignment to the same stage outdates.
+
+    GTO's time grows with the square of the tags (2.6 s for a promotion after 100 of them). Where somebody has unassigned,
+    deregistered or deprecated with plain GTO, an older assignment may count again, so all tags of the artifact stay.
+    """
+    from gto.constants import ACTION, COUNTER, NAME, Action
+    from gto.tag import parse_name
+
+    parsed = {tag.name: parse_name(tag.name, raise_on_fail=False) for tag in clone.tags}
+    own = {tag for tag, parts in parsed.items() if parts.get(NAME) == name}
+    highest = max((parsed[tag][COUNTER] for tag in own if COUNTER in parsed[tag]), default=None)
+    if all(parsed[tag][ACTION] in (Action.REGISTER, Action.ASSIGN) for tag in own):
+        past = events(clone, name)
+        last = {one.stage: one for one in past if one.kind == "assign"}
+        asked = [one for one in past if one.kind == "assign" and one.seconds == last[one.stage].seconds]
+        asked += [one for one in past if one.kind == "assign" and parsed[one.tag][COUNTER] == highest]
+        commits = {one.commit for one in asked}
+        own = {one.tag for one in asked} | {one.tag for one in past if one.kind == "register" and one.commit in commits}
+    outdated = sorted(parsed.keys() - own)
+    if outdated:
+        clone.git("tag", "--delete", *outdated)
 
 
 def assigned(folder: Path, name: str, stage: str) -> str | None:
@@ -76,12 +98,15 @@ def register(folder: Path, name: str, version: str, why: str) -> str:
         return str(gto.api.register(str(folder), name, "HEAD", version=version, message=why).tag)
 
 
-def assign(folder: Path, name: str, stage: str, version: str, why: str) -> str:
+def assign(clone: Clone, name: str, stage: str, version: str, why: str) -> str:
     """Assign a registered version to a stage, again if it must be; gives the tag."""
     import gto.api
 
-    with _gto_errors(folder):
-        return str(gto.api.assign(str(folder), name, stage, version=version, message=why, force=True).tag)
+    for tag in clone.tags:
+        if tag.name == f"{name}@{version}":
+            clone.git("update-ref", f"refs/tags/{tag.name}", tag.object)
+    with _gto_errors(clone.folder):
+        return str(gto.api.assign(str(clone.folder), name, stage, version=version, message=why, force=True).tag)
 
 
 def wait_for_the_clock(past: Sequence[Event], most_seconds: float) -> None:
