@@ -6,23 +6,27 @@ import itertools
 import math
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 
+from components.exporting import export_ranker
 from components.rankers import RANKERS, FieldEmbedding, Ranker, RankerParams
 from components.rankers.dropout import Dropout
+from components.rankers.factorization import anova_kernel
+from components.scoring import ONNX_IDS
+from tests.rankers_by_hand import BY_HAND, SIZES, WIDTH, params_of
 
-FIELD_SIZES = (3, 5, 4)
-PARAMS = RankerParams(embedding_width=2, hidden_widths=(6, 4), dropout=0.5, use_batch_norm=True)
+FIELD_SIZES = SIZES
 
 
-def built(name: str, params: RankerParams = PARAMS) -> Ranker:
-    """A ranker whose every number, batch norm's included, is away from its start."""
+def built(name: str, params: RankerParams | None = None) -> Ranker:
+    """A ranker whose every number, batch norm's included, is away from its start, half of them below 0."""
     torch.manual_seed(3)
-    ranker = RANKERS[name](FIELD_SIZES, params)
-    for tensor in ranker.state_dict().values():
+    ranker = RANKERS[name](FIELD_SIZES, params or params_of(name))
+    for key, tensor in ranker.state_dict().items():
         if tensor.is_floating_point():
-            tensor.copy_(torch.rand(tensor.shape) + 0.1)
+            tensor.uniform_(-1, 1) if not key.endswith("running_var") else tensor.uniform_(0.5, 1.5)
     return ranker.eval()
 
 
@@ -31,43 +35,8 @@ def some_ids(num_rows: int, seed: int = 1) -> np.ndarray:
     return np.stack([generator.integers(0, size, num_rows) for size in FIELD_SIZES], axis=1).astype(np.int32)
 
 
-def numbers(ranker: Ranker) -> dict[str, list]:
-    return {name: tensor.double().tolist() for name, tensor in ranker.state_dict().items()}
-
-
 def offset(field: int) -> int:
     return sum(FIELD_SIZES[:field])
-
-
-def linear_by_hand(ranker: Ranker, row: np.ndarray) -> float:
-    weights = numbers(ranker)
-    total = weights["bias"][0]
-    for field, id_ in enumerate(row):
-        total += weights["weights.table"][offset(field) + id_][0]
-    return total
-
-
-def perceptron_by_hand(ranker: Ranker, row: np.ndarray) -> float:
-    weights = numbers(ranker)
-    values: list[float] = []
-    for field, id_ in enumerate(row):
-        values += weights["embedding.table"][offset(field) + id_]
-    for linear, norm in ((0, 1), (4, 5)):
-        following = []
-        for unit, (row_of_weights, bias) in enumerate(
-            zip(weights[f"hidden.{linear}.weight"], weights[f"hidden.{linear}.bias"], strict=True)
-        ):
-            z = bias + sum(weight * value for weight, value in zip(row_of_weights, values, strict=True))
-            mean, variance = (weights[f"hidden.{norm}.running_{kind}"][unit] for kind in ("mean", "var"))
-            scale, shift = (weights[f"hidden.{norm}.{kind}"][unit] for kind in ("weight", "bias"))
-            following.append(max(0.0, (z - mean) / math.sqrt(variance + 1e-5) * scale + shift))
-        values = following
-    return weights["output.bias"][0] + sum(
-        weight * value for weight, value in zip(weights["output.weight"][0], values, strict=True)
-    )
-
-
-BY_HAND = {"linear": linear_by_hand, "mlp": perceptron_by_hand}
 
 
 def test_every_ranker_is_tested_by_hand() -> None:
@@ -76,11 +45,12 @@ def test_every_ranker_is_tested_by_hand() -> None:
 
 @pytest.mark.parametrize("name", sorted(RANKERS))
 def test_a_logit_is_what_a_loop_by_hand_gives(name: str) -> None:
-    ranker, ids = built(name), some_ids(20)
-    logits = ranker(torch.from_numpy(ids))
-    assert logits.dtype == torch.float32
-    expected = [BY_HAND[name](ranker, row) for row in ids]
-    assert logits.tolist() == pytest.approx(expected, rel=1e-5)
+    ranker, ids = built(name), some_ids(7)
+    assert ranker(torch.from_numpy(ids)).dtype == torch.float32
+    weights = {key: tensor.double().numpy() for key, tensor in ranker.state_dict().items()}
+    expected = [BY_HAND[name](weights, row) for row in ids]
+    assert np.std(expected) > 0.01
+    assert ranker.double()(torch.from_numpy(ids)).tolist() == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize("name", sorted(RANKERS))
@@ -101,7 +71,7 @@ def test_int32_and_int64_ids_are_the_same(name: str) -> None:
 def test_the_seed_alone_decides_the_initial_weights(name: str) -> None:
     def weights(seed: int) -> dict[str, torch.Tensor]:
         torch.manual_seed(seed)
-        return RANKERS[name](FIELD_SIZES, PARAMS).state_dict()
+        return RANKERS[name](FIELD_SIZES, params_of(name)).state_dict()
 
     assert all(torch.equal(one, other) for one, other in zip(weights(1).values(), weights(1).values(), strict=True))
     assert any(not torch.equal(one, other) for one, other in zip(weights(1).values(), weights(2).values(), strict=True))
@@ -109,9 +79,15 @@ def test_the_seed_alone_decides_the_initial_weights(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(RANKERS))
 def test_embeddings_are_the_tables_and_nothing_else(name: str) -> None:
-    (table,) = built(name).embedding_parameters()
-    assert table.shape == (sum(FIELD_SIZES), 1 if name == "linear" else 2)
-    assert isinstance(table, torch.nn.Parameter)
+    ranker = built(name)
+    tables = ranker.embedding_parameters()
+    assert {id(table) for table in tables} == {
+        id(tensor) for key, tensor in ranker.named_parameters() if key.endswith("table")
+    }
+    assert all(len(table) == sum(FIELD_SIZES) for table in tables)
+    has_main_effects = name == "linear" or any(key.startswith("main.") for key in ranker.state_dict())
+    numbers_per_id = {"linear": 0, "ffm": 3 * WIDTH, "hofm": 2 * WIDTH, "afn_plus": 2 * WIDTH}.get(name, WIDTH)
+    assert sum(table.shape[1] for table in tables) == numbers_per_id + has_main_effects
 
 
 def test_without_hidden_layers_batch_norm_and_dropout_the_perceptron_is_one_linear_layer() -> None:
@@ -125,14 +101,14 @@ def test_an_id_is_looked_up_in_its_own_fields_part_of_the_table() -> None:
     embedding = FieldEmbedding(FIELD_SIZES, 4, torch.Generator().manual_seed(1))
     ids = torch.from_numpy(some_ids(7))
     vectors = embedding(ids)
-    assert vectors.shape == (7, 3, 4)
+    assert vectors.shape == (7, 4, 4)
     for row in range(7):
-        for field in range(3):
+        for field in range(4):
             assert torch.equal(vectors[row, field], embedding.table[offset(field) + int(ids[row, field])])
 
 
 def test_an_embedding_gets_the_gradient_of_the_rows_that_used_it_alone() -> None:
-    embedding = FieldEmbedding(FIELD_SIZES, 2, None)
+    embedding = FieldEmbedding((3, 5, 4), 2, None)
     embedding(torch.tensor([[1, 0, 3], [1, 4, 3]], dtype=torch.int32)).sum().backward()
     counts = torch.zeros(12)
     for place in (1, 3 + 0, 8 + 3, 1, 3 + 4, 8 + 3):
@@ -141,12 +117,22 @@ def test_an_embedding_gets_the_gradient_of_the_rows_that_used_it_alone() -> None
     assert torch.equal(embedding.table.grad, counts[:, None].expand(12, 2))
 
 
-def fitted_loss(name: str, clicks: np.ndarray, ids: np.ndarray) -> float:
-    """Train log loss after a few hundred steps on all rows at once."""
+# Every combination once, so that an exclusive or of two fields has no main effect, and one of three no pair.
+EVERY_ROW = np.array(list(itertools.product(range(2), range(4), range(4))), dtype=np.int32)
+PARITY = EVERY_ROW % 2
+LOG_2 = math.log(2)
+
+
+def fitted_loss(name: str, clicks: np.ndarray, embedding_std: float | None = None) -> float:
+    """Train log loss after some steps on all rows at once; a product of three has no slope where all embeddings are tiny."""
     torch.manual_seed(1)
-    ranker = RANKERS[name](FIELD_SIZES, RankerParams(4, (16,), 0.0, True))
-    optimizer = torch.optim.Adam(ranker.parameters(), lr=0.2, fused=True)
-    ids_bf, clicks_b = torch.from_numpy(ids), torch.from_numpy(clicks).float()
+    params = params_of(name, embedding_width=4, hidden_widths=(16,), dropout=0.0)
+    ranker = RANKERS[name]((2, 4, 4), params)
+    if embedding_std is not None:
+        for table in ranker.embedding_parameters():
+            torch.nn.init.normal_(table, std=embedding_std)
+    optimizer = torch.optim.Adam(ranker.parameters(), lr=0.1, fused=True)
+    ids_bf, clicks_b = torch.from_numpy(EVERY_ROW), torch.from_numpy(clicks).float()
     for _ in range(100):
         loss = torch.nn.functional.binary_cross_entropy_with_logits(ranker(ids_bf), clicks_b)
         optimizer.zero_grad()
@@ -155,15 +141,31 @@ def fitted_loss(name: str, clicks: np.ndarray, ids: np.ndarray) -> float:
     return float(loss.detach())
 
 
-def test_logistic_regression_learns_main_effects_but_no_interaction_and_the_perceptron_both() -> None:
-    # Every combination once, so that an exclusive or of two fields has no main effect at all.
-    ids = np.array(list(itertools.product(range(2), range(4), range(4))), dtype=np.int32)
-    main = (ids[:, 0] == 1).astype(np.int8)
-    interaction = (ids[:, 0] ^ (ids[:, 1] % 2)).astype(np.int8)
-    assert fitted_loss("linear", main, ids) < 0.05
-    assert fitted_loss("linear", interaction, ids) == pytest.approx(math.log(2), abs=1e-3)
-    assert fitted_loss("mlp", main, ids) < 0.05
-    assert fitted_loss("mlp", interaction, ids) < 0.05
+def test_logistic_regression_learns_main_effects_and_nothing_else() -> None:
+    assert fitted_loss("linear", PARITY[:, 0]) < 0.05
+    assert fitted_loss("linear", PARITY[:, 0] ^ PARITY[:, 1]) == pytest.approx(LOG_2, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", sorted(set(RANKERS) - {"linear"}))
+def test_every_other_ranker_learns_a_planted_pair(name: str) -> None:
+    assert fitted_loss(name, PARITY[:, 0] ^ PARITY[:, 1]) < 0.1
+
+
+@pytest.mark.parametrize("name", ["hofm", "crossnet", "dcnv2", "cin", "mlp"])
+def test_who_goes_beyond_pairs_learns_a_planted_product_of_three(name: str) -> None:
+    assert fitted_loss(name, PARITY[:, 0] ^ PARITY[:, 1] ^ PARITY[:, 2], 0.5) < 0.1
+
+
+@pytest.mark.parametrize("name", ["fm", "ffm"])
+def test_who_knows_pairs_alone_does_not(name: str) -> None:
+    assert fitted_loss(name, PARITY[:, 0] ^ PARITY[:, 1] ^ PARITY[:, 2], 0.5) > LOG_2 - 0.05
+
+
+@pytest.mark.parametrize("degree", [1, 2, 3, 4, 5])
+def test_the_anova_kernel_is_the_sum_over_all_sets_of_fields(degree: int) -> None:
+    x = torch.randn(2, 6, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    by_sets = torch.stack([x[:, list(chosen)].prod(1) for chosen in itertools.combinations(range(6), degree)]).sum(0)
+    assert torch.allclose(anova_kernel(x, degree), by_sets, rtol=1e-9)
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5])
@@ -185,13 +187,44 @@ def test_dropout_leaves_out_its_share_and_keeps_the_mean(share: float) -> None:
     assert torch.equal(dropout.eval()(x), x)
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
-@pytest.mark.parametrize("name", sorted(RANKERS))
-def test_a_ranker_exports_with_any_number_of_rows(name: str) -> None:
-    ranker = built(name)
-    program = torch.export.export(
-        ranker, (torch.from_numpy(some_ids(5)),), dynamic_shapes=({0: torch.export.Dim("rows")},)
-    )
+# Every way of computing once; the others are made of the same parts (the leaderboard exports whatever it measures).
+EXPORTED = (
+    "ffm",
+    "hofm",
+    "afm",
+    "pnn_inner",
+    "pnn_outer",
+    "dcnv2_mixture",
+    "cin",
+    "autoint",
+    "afn",
+    "fibinet_each",
+    "finalmlp",
+)
+
+
+class SideBySide(Ranker):
+    """Rankers in one network, because an export takes seconds: ids (B, F) -> logits (B, rankers)."""
+
+    def __init__(self, rankers: dict[str, Ranker]) -> None:
+        super().__init__()
+        self.rankers = torch.nn.ModuleDict(rankers)
+
+    def forward(self, ids_bf: torch.Tensor) -> torch.Tensor:
+        return torch.stack([ranker(ids_bf) for ranker in self.rankers.values()], dim=1)
+
+
+@pytest.fixture(scope="module")
+def exported() -> onnxruntime.InferenceSession:
+    network = SideBySide({name: built(name) for name in EXPORTED}).eval()
+    return onnxruntime.InferenceSession(export_ranker(network, len(FIELD_SIZES)), providers=["CPUExecutionProvider"])
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_the_export_is_the_ranker_for_any_number_of_rows(name: str, exported: onnxruntime.InferenceSession) -> None:
     for num_rows in (1, 2, 33):
-        ids = torch.from_numpy(some_ids(num_rows, 5))
-        assert torch.allclose(program.module()(ids), ranker(ids), rtol=1e-6, atol=1e-6)
+        ids = some_ids(num_rows, 5)
+        (logits,) = exported.run(None, {ONNX_IDS: ids})
+        assert logits.shape == (num_rows, len(EXPORTED))
+        expected = built(name).double()(torch.from_numpy(ids)).detach().numpy()
+        np.testing.assert_allclose(logits[:, EXPORTED.index(name)], expected, rtol=1e-5, atol=1e-6)

@@ -23,6 +23,8 @@ from components.log import Field, LogSchema
 from components.rankers import RankerParams
 from components.training import Course, EpochRecord, TrainedRanker, TrainParams, build_ranker, train_ranker
 from components.training.fitting import keep_rows
+from components.training.losses import mean_loss
+from components.training.promises import check_fields, check_memory
 from components.workbench import Workbench
 
 NUM_VALUES = (6, 8)
@@ -45,6 +47,8 @@ PARAMS = TrainParams(
     patience_epochs=1,
     monitor="auc",
     negative_keep_rate=1.0,
+    click_weight=1.0,
+    focal_gamma=0.0,
     seed=3,
 )
 
@@ -352,6 +356,69 @@ def test_after_downsampling_the_corrected_scores_are_calibrated(
     assert best.tune_log_loss == min(record.tune_log_loss for record in ranker.history)
 
 
+@pytest.mark.parametrize("click_weight", [1.0, 4.0])
+@pytest.mark.parametrize("focal_gamma", [0.0, 0.5, 2.0])
+def test_the_loss_of_each_row_is_what_a_loop_by_hand_gives(click_weight: float, focal_gamma: float) -> None:
+    logits, clicks = [-40.0, -1.0, 0.3, 2.0, 40.0, 0.0], [0.0, 1.0, 1.0, 0.0, 1.0, 0.0]
+    total = 0.0
+    for logit, click in zip(logits, clicks, strict=True):
+        given = 1 / (1 + math.exp(-logit if click else logit))
+        total += (click_weight if click else 1.0) * (1 - given) ** focal_gamma * -math.log(given)
+    tensor = torch.tensor(logits, dtype=torch.float64, requires_grad=True)
+    loss = mean_loss(tensor, torch.tensor(clicks, dtype=torch.float64), click_weight, focal_gamma)
+    assert float(loss.detach()) == pytest.approx(total / 6, rel=1e-9)
+    loss.backward()
+    assert tensor.grad is not None
+    assert torch.isfinite(tensor.grad).all()
+
+
+def test_a_click_that_counts_four_times_is_corrected_exactly_like_keeping_a_quarter_of_the_others(
+    encoded: Encoded, found: FoundArchitecture, workbench: Workbench
+) -> None:
+    params = with_params(click_weight=4.0, monitor="log_loss", max_epochs=6)
+    ranker = train_ranker(encoded, found, params, fresh(workbench))
+    tune = encoded.split("tune")
+    weighted = expit(ranker.logits(tune.ids))
+    corrected = weighted / (weighted + (1 - weighted) * 4)
+    assert ranker.negative_keep_rate == 0.25
+    assert metrics.calibration_ratio(tune.clicks, weighted) > 1.2
+    assert metrics.calibration_ratio(tune.clicks, corrected) == pytest.approx(1.0, abs=0.12)
+    best = ranker.history[ranker.best_epoch]
+    assert metrics.log_loss(tune.clicks, corrected) == pytest.approx(best.tune_log_loss, abs=1e-6)
+
+
+def test_the_minimum_of_the_focal_loss_lies_nearer_to_one_half_than_the_truth() -> None:
+    """One row of each class, weighted by a true rate of 0.1: where the loss is smallest is the score that is learned."""
+    logits = torch.linspace(-5, 5, 1001, dtype=torch.float64)
+
+    def smallest(gamma: float) -> float:
+        clicked, other = (
+            torch.stack([mean_loss(z, torch.tensor(click).double(), 1.0, gamma) for z in logits]) for click in (1, 0)
+        )
+        return 1 / (1 + math.exp(-float(logits[int((0.1 * clicked + 0.9 * other).argmin())])))
+
+    assert smallest(0.0) == pytest.approx(0.1, abs=0.002)
+    assert 0.2 < smallest(2.0) < 0.5
+
+
+@pytest.mark.parametrize(("name", "num_fields"), [("ffm", 1), ("fm", 1), ("autoint_plus", 1)])
+def test_a_ranker_that_combines_fields_is_refused_where_there_is_one(name: str, num_fields: int) -> None:
+    with pytest.raises(
+        ConfigError, match=rf"'{name}' combines fields and needs at least 2, this log has 1; choose one of .*mlp"
+    ):
+        check_fields(with_params(ranker=name), (5,) * num_fields)
+
+
+def test_a_table_that_no_memory_holds_is_refused_with_its_figures_before_it_is_made() -> None:
+    params = with_params(ranker="mlp")
+    check_memory(params, (1000, 2000), None, torch.device("cpu"))
+    with pytest.raises(
+        ConfigError,
+        match=r"4,000,000,000,000 numbers in embeddings of 1,000,000,000,000 ids.*80,000.0 GB.*embedding_width \(now 4\)",
+    ):
+        check_memory(params, (500_000_000_000, 500_000_000_000), None, torch.device("cpu"))
+
+
 def test_a_quick_look_sees_so_many_batches_and_says_so(
     encoded: Encoded, found: FoundArchitecture, workbench: Workbench
 ) -> None:
@@ -400,6 +467,8 @@ def test_the_training_ends_after_its_last_epoch_however_well_it_goes() -> None:
         ({"ranker": "deep"}, "deep"),
         ({"negative_keep_rate": 0.0}, "negative_keep_rate"),
         ({"negative_keep_rate": 1.5}, "negative_keep_rate"),
+        ({"click_weight": 0.5}, "click_weight"),
+        ({"focal_gamma": -1.0}, "focal_gamma"),
         ({"learning_rate_factor": 1.0}, "learning_rate_factor"),
         ({"learning_rate": {"mlp": 0.0}}, "learning_rate.mlp > 0"),
         ({"max_epochs": 0}, "max_epochs"),

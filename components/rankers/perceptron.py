@@ -1,17 +1,15 @@
 """A plain multilayer perceptron over the fields' embeddings: when well tuned, the yardstick that most papers miss.
 
-Shape letters: B rows in a batch, F fields, D embedding width, H hidden units.
+Shape letters: B rows in a batch, F fields, D embedding width.
 """
 
 from __future__ import annotations
 
-import itertools
-
 import torch
 from torch import nn
 
-from components.rankers.dropout import Dropout
 from components.rankers.ranker import FieldEmbedding, Ranker, RankerParams
+from components.rankers.tower import hidden_layers
 
 
 class Perceptron(Ranker):
@@ -22,18 +20,10 @@ class Perceptron(Ranker):
 
     def __init__(self, field_sizes: tuple[int, ...], params: RankerParams) -> None:
         super().__init__()
+        width = len(field_sizes) * params.embedding_width
         self.embedding = FieldEmbedding(field_sizes, params.embedding_width, None)
-        widths = (len(field_sizes) * params.embedding_width, *params.hidden_widths)
-        layers: list[nn.Module] = []
-        for width_in, width_out in itertools.pairwise(widths):
-            layers.append(nn.Linear(width_in, width_out))
-            if params.use_batch_norm:
-                layers.append(nn.BatchNorm1d(width_out))
-            layers.append(nn.ReLU(inplace=True))
-            if params.dropout > 0:
-                layers.append(Dropout(params.dropout))
-        self.hidden = nn.Sequential(*layers)
-        self.output = nn.Linear(widths[-1], 1)
+        self.hidden = hidden_layers(width, params.hidden_widths, params)
+        self.output = nn.Linear((width, *params.hidden_widths)[-1], 1)
 
     def forward(self, ids_bf: torch.Tensor) -> torch.Tensor:
         """Give logits (B,)."""

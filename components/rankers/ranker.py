@@ -7,6 +7,7 @@ fields together.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -20,7 +21,7 @@ _INITIAL_STD = 1e-4
 
 @dataclass(frozen=True)
 class RankerParams(Strict):
-    """The shape of a ranker, beyond its name.
+    """The shape of a ranker, beyond its name; a family that needs more to know has a subclass beside it.
 
     embedding_width  D, numbers per id and table
     hidden_widths    units of each hidden layer, from the embeddings on; empty for none
@@ -33,12 +34,26 @@ class RankerParams(Strict):
     dropout: float
     use_batch_norm: bool
 
+    def promises(self) -> dict[str, bool]:
+        """What must hold of these numbers before a ranker is built, in words, and whether it does."""
+        return {
+            "embedding_width >= 1": self.embedding_width >= 1,
+            "hidden_widths >= 1": all(width >= 1 for width in self.hidden_widths),
+            "0 <= dropout < 1": 0 <= self.dropout < 1,
+        }
+
 
 class Ranker(nn.Module):
     """A network that ranks rows; each family is a subclass with the constructor (field_sizes, params).
 
     Initial weights are drawn from torch's default generator; who builds a ranker seeds it.
+
+    params_kind   the class of its params
+    fields_needed fewer fields than these give it nothing to do
     """
+
+    params_kind: ClassVar[type[RankerParams]] = RankerParams
+    fields_needed: ClassVar[int] = 1
 
     def forward(self, ids_bf: torch.Tensor) -> torch.Tensor:
         """Give logits (B,) float32 of ids (B, F) int32 or int64."""

@@ -13,7 +13,8 @@ from components.training.params import TrainParams
 class EpochRecord(Strict):
     """One epoch: the learning rate it ran at, mean train loss (nats, dropout on) and what tune said after it.
 
-    train_loss is of the rows that were kept, tune_log_loss of scores corrected for the negatives that were not.
+    train_loss is what was made small, of the rows that were kept; tune_log_loss is of scores corrected for the negatives
+    that were not and for the weight of clicks.
     """
 
     epoch: int
@@ -39,7 +40,7 @@ class Course(Strict):
     @classmethod
     def start(cls, params: TrainParams) -> Self:
         """Stand at the first batch of the first epoch."""
-        return cls(0, 0, params.learning_rate[params.ranker], 0, 0, None, False, [])
+        return cls(0, 0, params.own_learning_rate, 0, 0, None, False, [])
 
     def take(self, record: EpochRecord, params: TrainParams) -> bool:
         """Note the epoch that just ended, decide how to go on, and say whether it is the best so far."""

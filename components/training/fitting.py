@@ -17,7 +17,6 @@ import numpy as np
 import safetensors.torch
 import torch
 from scipy.special import expit
-from torch.nn import functional
 
 from components import metrics
 from components.autopi.architecture import Architecture, FoundArchitecture
@@ -28,8 +27,9 @@ from components.errors import ConfigError, DataError, IntegrityError
 from components.rankers import Ranker
 from components.strict import parse
 from components.training.course import Course, EpochRecord
+from components.training.losses import mean_loss
 from components.training.params import TrainParams
-from components.training.promises import check_params
+from components.training.promises import check_fields, check_memory, check_params
 from components.training.trained import AUTOPI, TrainedRanker, build_ranker
 from components.workbench import Workbench
 
@@ -48,6 +48,8 @@ def train_ranker(
     check_params(params)
     found = architecture.architecture if params.ranker == AUTOPI else None
     device = pick_device(workbench.device)
+    check_fields(params, tuple(encoded.field_sizes))
+    check_memory(params, tuple(encoded.field_sizes), found, device)
     shape = params.ranker_params[params.ranker]
     devices = [torch.cuda.current_device()] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
@@ -61,7 +63,7 @@ def train_ranker(
         field_sizes=tuple(encoded.field_sizes),
         ranker_params=shape,
         architecture=found,
-        negative_keep_rate=params.negative_keep_rate,
+        negative_keep_rate=params.odds_rate,
         num_train_rows=fitting.train.num_rows,
         best_epoch=fitting.best_epoch,
         limit_batches=workbench.limit_batches,
@@ -181,7 +183,8 @@ class _Fitting:
         save_checkpoint(self.workbench.checkpoints, self.identity, tensors, facts)
 
     def _step(self, ids_bf: torch.Tensor, clicks_b: torch.Tensor) -> None:
-        loss = functional.binary_cross_entropy_with_logits(self.ranker(ids_bf), clicks_b)
+        params = self.params
+        loss = mean_loss(self.ranker(ids_bf), clicks_b, params.click_weight, params.focal_gamma)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
@@ -195,10 +198,10 @@ class _Fitting:
         if not (math.isfinite(train_loss) and np.isfinite(logits_r).all()):
             raise ConfigError(
                 f"training '{self.params.ranker}' diverged in epoch {self.course.epoch} (train loss {train_loss}); "
-                f"lower params.yaml [train] learning_rate, now {self.params.learning_rate[self.params.ranker]}"
+                f"lower params.yaml [train] learning_rate, now {self.params.own_learning_rate}"
             )
         # In logits the correction q = p / (p + (1 - p) / w) is a shift by log w.
-        scores_r = expit(logits_r + math.log(self.params.negative_keep_rate))
+        scores_r = expit(logits_r + math.log(self.params.odds_rate))
         record = EpochRecord(
             epoch=self.course.epoch,
             learning_rate=self.course.learning_rate,
@@ -257,10 +260,10 @@ def _optimizer(ranker: Ranker, params: TrainParams) -> torch.optim.Adam:
     tables = {id(parameter) for parameter in embeddings}
     others = [parameter for parameter in ranker.parameters() if id(parameter) not in tables]
     groups = [
-        {"params": embeddings, "weight_decay": params.embedding_l2[params.ranker]},
+        {"params": embeddings, "weight_decay": params.own_embedding_l2},
         {"params": others, "weight_decay": 0.0},
     ]
-    return torch.optim.Adam(groups, lr=params.learning_rate[params.ranker], fused=True)
+    return torch.optim.Adam(groups, lr=params.own_learning_rate, fused=True)
 
 
 def _under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from components.rankers import RankerParams
+import pydantic
+
+from components.errors import ConfigError
+from components.rankers import RankerParams, parse_ranker_params
 from components.strict import Strict
+
+OTHERS = "others"
+"""The key that stands for every ranker without an entry of its own."""
+
+
+def _typed_by_name(content: Any) -> dict[str, RankerParams]:
+    where = "params.yaml [train] ranker_params"
+    if not isinstance(content, dict):
+        raise ConfigError(f"{where}: expected a mapping of rankers to their params, got {content!r}")
+    return {name: parse_ranker_params(name, own, f"{where}.{name}", ConfigError) for name, own in content.items()}
 
 
 @dataclass(frozen=True)
@@ -14,21 +27,23 @@ class TrainParams(Strict):
     """How a ranker's weights are fitted.
 
     ranker                    "autopi" (the found architecture) or a name in `components.rankers.RANKERS`
-    ranker_params             by ranker's name: its shape, see RankerParams
-    embedding_l2              by ranker's name: the penalty on its embedding tables E is L2/2 * ||E||^2 a batch
+    ranker_params             by ranker's name: its shape, RankerParams or what its family makes of them
+    embedding_l2              by ranker's name, or "others": the penalty on its embedding tables E is L2/2 * ||E||^2 a batch
     max_epochs                epochs, at most
     batch_rows                rows a step, also when scoring tune
-    learning_rate             by ranker's name: Adam's, at the start
+    learning_rate             by ranker's name, or "others": Adam's, at the start
     learning_rate_factor      the learning rate is multiplied by it (0 < factor < 1) when tune stops improving
     num_learning_rate_drops   so many times; the next time the training ends
     patience_epochs           epochs without a better tune figure before that happens
-    monitor                   the tune figure that decides: "auc" or "log_loss" (of scores corrected for downsampling)
+    monitor                   the tune figure that decides: "auc" or "log_loss" (of scores corrected for downsampling and weight)
     negative_keep_rate        share w of train's rows without a click that are kept, 0 < w <= 1
+    click_weight              how often a row with a click counts in the loss, at least 1
+    focal_gamma               a row's loss is multiplied by (1 - p)^gamma, p being what is promised to what happened; 0: not
     seed                      of initial weights, dropout, the order of rows and the kept negatives
     """
 
     ranker: str
-    ranker_params: dict[str, RankerParams]
+    ranker_params: Annotated[dict[str, RankerParams], pydantic.PlainValidator(_typed_by_name)]
     embedding_l2: dict[str, float]
     max_epochs: int
     batch_rows: int
@@ -38,4 +53,28 @@ class TrainParams(Strict):
     patience_epochs: int
     monitor: Literal["auc", "log_loss"]
     negative_keep_rate: float
+    click_weight: float
+    focal_gamma: float
     seed: int
+
+    @property
+    def own_learning_rate(self) -> float:
+        """That of the chosen ranker."""
+        return _own(self.learning_rate, self.ranker)
+
+    @property
+    def own_embedding_l2(self) -> float:
+        """That of the chosen ranker."""
+        return _own(self.embedding_l2, self.ranker)
+
+    @property
+    def odds_rate(self) -> float:
+        """How much smaller true odds are than those learned: keeping w of the negatives or counting clicks 1 / w times alike.
+
+        Scores p then stand for q = p / (p + (1 - p) / w): exact, for the minimum of the log loss (not of the focal loss).
+        """
+        return self.negative_keep_rate / self.click_weight
+
+
+def _own(values: dict[str, float], name: str) -> float:
+    return values[name] if name in values else values[OTHERS]

@@ -18,7 +18,7 @@ from components.artifact import read_json, write_json
 from components.autopi.architecture import Architecture
 from components.autopi.network import FoundNetwork
 from components.errors import ConfigError, IntegrityError
-from components.rankers import RANKERS, Ranker, RankerParams
+from components.rankers import RANKERS, Ranker, RankerParams, parse_ranker_params
 from components.strict import Strict, parse
 from components.training.course import EpochRecord
 
@@ -53,7 +53,8 @@ class TrainedRanker:
 
     name                "autopi" or a name in RANKERS
     architecture        of "autopi", else None
-    negative_keep_rate  w: scores p of these logits stand for q = p / (p + (1 - p) / w)
+    negative_keep_rate  w: scores p of these logits stand for q = p / (p + (1 - p) / w), be it that a share w of the negatives
+                        was kept or that each click counted 1 / w times
     num_train_rows      after downsampling
     best_epoch          the epoch in `history` whose weights these are
     limit_batches       batches an epoch where the run was a quick look only, else None
@@ -108,14 +109,16 @@ class TrainedRanker:
             safetensors.torch.load(weights)
         except (OSError, SafetensorError) as error:
             raise IntegrityError(f"{folder / 'weights.safetensors'}: not readable ({error}); train again") from error
-        return cls(**{name: getattr(facts, name) for name in _Facts.__dataclass_fields__}, weights=weights)
+        shape = parse_ranker_params(facts.name, facts.ranker_params, str(path), IntegrityError)
+        known = {name: getattr(facts, name) for name in _Facts.__dataclass_fields__}
+        return cls(**known | {"ranker_params": shape}, weights=weights)
 
 
 @dataclass(frozen=True)
 class _Facts(Strict):
     name: str
     field_sizes: tuple[int, ...]
-    ranker_params: RankerParams
+    ranker_params: dict[str, Any]  # which class they are depends on the name
     architecture: Architecture | None
     negative_keep_rate: float
     num_train_rows: int
