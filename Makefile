@@ -11,6 +11,7 @@ NEXT_START := 2026-03-30
 NEXT_END := 2026-04-02
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+unexport PYTHONDONTWRITEBYTECODE # where it is set, each of the many processes would compile the same imports for seconds
 export DVC_NO_ANALYTICS := 1
 export DO_NOT_TRACK := 1
 export GX_ANALYTICS_ENABLED := false
@@ -61,8 +62,9 @@ test: check ## check, then all tests but those of test-servers
 test-servers: setup ## the tests that start Airflow with PostgreSQL, and Kubeflow's local runner
 	$(BIN)/pytest -m servers
 
-faults: setup ## kill -9, full disk and I/O errors at 300 places of a promotion (needs cc)
+faults: setup ## kill -9, full disk and I/O errors at 300 places of a promotion (needs cc); kill -9 five times in each stage
 	CTR_FAULT_CASES=300 $(BIN)/pytest -n 2 tests/test_promotion_faults.py
+	CTR_FAULT_KILLS=5 $(BIN)/pytest tests/test_line_killed.py
 
 lock: ## resolve requirements.lock anew (needs a package index; see pyproject.toml)
 	UV_FIND_LINKS="$${PIP_FIND_LINKS:-}" $(BIN)/uv pip compile pyproject.toml --group dev --python-version 3.11 \

@@ -25,7 +25,7 @@ def refuse_wrong_times(reading: Reading, request: LogRequest) -> None:
         if part["num_implausible"] + part["num_untimed"] == part["num_read"]:
             words = suspect_time_unit(part["first_time"], part["last_time"], time)
             raise DataError(f"raw_log {part[SOURCE]}: {words}")
-    if reading.num_read and reading.num_outside == reading.num_read - reading.num_quarantined and not reading.num_kept:
+    if reading.num_outside and not reading.num_kept:
         first, last = reading.partitions["first_time"].min(), reading.partitions["last_time"].max()
         raise DataError(
             f"raw_log: none of {reading.num_read:,} rows lies in the window from {_moment(request.window.start)} to "
