@@ -5,11 +5,12 @@ See docs/airflow.md, and docs/runbooks for what a warning means.
 
 from airflow.sdk import CronDataIntervalTimetable, dag
 
-from pipeline.on_airflow import usual, watch_and_warn
+from pipeline.on_airflow import usual, watch_and_warn, watching_form
 
 
 @dag(
     schedule=CronDataIntervalTimetable("0 * * * *", "UTC"),
+    params=watching_form(window_hours=1),
     doc_md=__doc__,
     **usual(("hourly",)),
 )

@@ -6,20 +6,20 @@ never promotes. See docs/airflow.md.
 
 from airflow.sdk import AssetOrTimeSchedule, CronDataIntervalTimetable, dag
 
-from pipeline.on_airflow import DRIFT, form, train_and_promote, usual
+from pipeline.on_airflow import DRIFT, train_and_promote, training_form, usual
 
 WINDOW_DAYS = 28  # four whole weeks: every weekday counts alike
 
 
 @dag(
     schedule=AssetOrTimeSchedule(timetable=CronDataIntervalTimetable("0 0 * * *", "UTC"), assets=[DRIFT]),
-    params=form(strategy="fixed", window_days=WINDOW_DAYS),
+    params=training_form(strategy="fixed", window_days=WINDOW_DAYS),
     doc_md=__doc__,
     **usual(("daily",)),
 )
 def retrain() -> None:
     """The line up to the bundle, then its promotion."""
-    train_and_promote(WINDOW_DAYS)
+    train_and_promote()
 
 
 retrain()

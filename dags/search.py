@@ -6,20 +6,20 @@ form; a backfill (`airflow backfill create --dag-id search ...`) never promotes.
 
 from airflow.sdk import CronDataIntervalTimetable, dag
 
-from pipeline.on_airflow import form, train_and_promote, usual
+from pipeline.on_airflow import train_and_promote, training_form, usual
 
 WINDOW_DAYS = 28  # four whole weeks: every weekday counts alike
 
 
 @dag(
     schedule=CronDataIntervalTimetable("0 0 * * 1", "UTC"),
-    params=form(strategy="darts", window_days=WINDOW_DAYS),
+    params=training_form(strategy="darts", window_days=WINDOW_DAYS),
     doc_md=__doc__,
     **usual(("weekly",)),
 )
 def search() -> None:
     """The line up to the bundle, then its promotion."""
-    train_and_promote(WINDOW_DAYS)
+    train_and_promote()
 
 
 search()

@@ -47,6 +47,7 @@ class RunRules:
     keep_failed_days: float
     rest_hours: float
     race_attempts: int
+    keep_checkpoint_seconds: float
 
 
 @dataclass(frozen=True)

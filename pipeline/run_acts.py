@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from components.errors import ConfigError, DataError, OutsideError
 from components.manifest import verify_manifest
-from pipeline.acts import champion_architecture, fetch, read_environment
+from pipeline.acts import fetch
 from pipeline.on_dvc import read_end
+from pipeline.outside import champion_architecture, read_environment
 from pipeline.params import read_settings
 from pipeline.resources import read_resources
 from pipeline.run import Workspace
@@ -29,9 +32,13 @@ from pipeline.runs import (
     read_order,
 )
 
+if TYPE_CHECKING:
+    from pipeline.run_store import RunStore
+
 EXIT_NOT_YET = OutsideError.exit_code
 EXIT_NOTHING_TO_DO = 99
 _WOKEN = "asset_triggered"
+_BACKFILL = "backfill"
 _FIXED = "fixed"
 _ENDS = {"promote": frozenset({0, 4}), "warn": frozenset({0, 5})}
 
@@ -55,7 +62,8 @@ def open_run(home: Path, folder: Path, start: datetime, end: datetime, reason: s
     give_message_back(home, folder.name)
     architecture = None
     if strategy == _FIXED:
-        architecture = champion_architecture(home)
+        architecture = _architecture_of_that_day(ledger, flow, start, end) if reason == _BACKFILL else None
+        architecture = architecture or champion_architecture(home)
         if architecture is None:
             raise ConfigError(
                 f"{flow}: strategy 'fixed' needs a champion's architecture; run `search` and promote first"
@@ -64,6 +72,8 @@ def open_run(home: Path, folder: Path, start: datetime, end: datetime, reason: s
     if (folder / ".ctr" / "order.json").is_file():
         order = read_order(folder)
     open_worktree(home, folder, order)
+    if (store := _store(folder.name)) is not None:
+        store.order(folder)
     print(f"Opened {folder}: {order.start} to {order.end} ({reason}).", file=sys.stderr)
     return 0
 
@@ -81,6 +91,24 @@ def look_for_data(root: Path) -> int:
         return EXIT_NOT_YET
     print(f"All {len(names)} parts of the window are there." if names else "Nothing to wait for.", file=sys.stderr)
     return 0
+
+
+def run_step(home: Path, run: str, verb: str, folder: Path) -> int:
+    """Run one step of a run whose workspace is in the object store; gives the step's exit code."""
+    from pipeline.run_store import run_step_in_store
+
+    store = _store(run)
+    if store is None:
+        raise ConfigError("CTR_WORKSPACES is not set: the folder, or s3://bucket/prefix, that holds runs' workspaces")
+    return run_step_in_store(home, store, verb, folder, read_resources(home).runs.keep_checkpoint_seconds)
+
+
+def gather(root: Path, only: Sequence[str]) -> None:
+    """Bring what pods made into a run's worktree; nothing where runs have no object store."""
+    store = _store(root.name)
+    if store is not None:
+        store.fill(root)
+        store.pull(root, only)
 
 
 def note_drift(root: Path) -> None:
@@ -113,8 +141,12 @@ def close_run(home: Path, folder: Path, reason: str, is_rehearsal: bool) -> None
     digest = verify_manifest(bundle) if act == "promote" else None
     span = order.start.isoformat(), order.end.isoformat()
     artifacts = digests_in_lock(folder) if act == "promote" else {}
-    _ledger(home).record_done(Done(folder.name, flow_of(folder), reason, *span, is_rehearsal, artifacts, digest))
+    _ledger(home).record_done(
+        Done(folder.name, flow_of(folder), reason, *span, is_rehearsal, order.architecture, artifacts, digest)
+    )
     close_worktree(home, folder)
+    if (store := _store(folder.name)) is not None:
+        store.forget()
     print(f"Done and removed: {folder}{f' (bundle {digest})' if digest else ''}.", file=sys.stderr)
 
 
@@ -159,12 +191,24 @@ def _kind(reason: str) -> tuple[str, str, str]:
     return "CtrRunFailed", "run_failed", "page" if reason.startswith("exit 3") else "ticket"
 
 
+def _architecture_of_that_day(ledger: Ledger, flow: str, start: datetime, end: datetime) -> str | None:
+    """What a run of the same window took over on its day, so that a backfill makes the same; None where there was none."""
+    return next((done.architecture for done in ledger.done(flow) if _same(done, start, end)), None)
+
+
 def _same(done: Done, start: datetime, end: datetime) -> bool:
     return (datetime.fromisoformat(done.start), datetime.fromisoformat(done.end)) == (start, end)
 
 
 def _days(home: Path) -> str:
     return f"{read_resources(home).runs.keep_failed_days:g}"
+
+
+def _store(run: str) -> RunStore | None:
+    from pipeline.run_store import RunStore
+
+    address = os.environ.get("CTR_WORKSPACES")
+    return RunStore(address.rstrip("/"), run) if address else None
 
 
 def _ledger(home: Path) -> Ledger:

@@ -31,6 +31,7 @@ class Done:
     run, flow, reason  which run of which DAG, and why it was started
     start, end         the window, ISO 8601
     is_rehearsal       it promoted nothing: a backfill or a dry run, which decides nothing about what is due
+    architecture       what strategy "fixed" took over, None where something was searched for
     artifacts          name -> digest as DVC records it, of everything that was made
     bundle             the bundle's own digest, None where none is made
     """
@@ -41,6 +42,7 @@ class Done:
     start: str
     end: str
     is_rehearsal: bool
+    architecture: str | None
     artifacts: dict[str, str]
     bundle: str | None
 

@@ -37,6 +37,28 @@ def arrived() -> None:
 
 
 @runs_app.command()
+def step(
+    verb: Annotated[str, typer.Argument(help="A step of dvc.yaml.")],
+    run: Annotated[str, typer.Option(help="The run's name, as the last part of its folder.")],
+    folder: Annotated[Path, typer.Option(help="An empty folder for the workspace.")],
+) -> None:
+    """What a pod does: pull the run's workspace from CTR_WORKSPACES, run one step, push what it made."""
+    from pipeline.run_acts import run_step
+
+    raise typer.Exit(run_step(HERE.absolute(), run, verb, folder.absolute()))
+
+
+@runs_app.command()
+def gather(
+    only: Annotated[list[str] | None, typer.Option(help="An artifact; may be given more than once.")] = None,
+) -> None:
+    """Bring what pods made into this run's worktree: everything, or only some artifacts."""
+    from pipeline.run_acts import gather as act
+
+    act(HERE.absolute(), only or [])
+
+
+@runs_app.command()
 def drifted() -> None:
     """Note this run's window in the ledger as one with drift."""
     from pipeline.run_acts import note_drift

@@ -2,165 +2,43 @@
 
 from __future__ import annotations
 
-import http.server
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
-from components.errors import ConfigError
-from pipeline.airflow_server import AirflowServer, Refused, Running, free_port, postgres, postgres_tools, running
+from pipeline.airflow_server import Refused
 
 REPO = Path(__file__).parents[1]
 sys.path.insert(0, str(REPO / "tests"))
-from toy_project import make_project  # noqa: E402
-
-LIMIT_SECONDS = 900.0  # for a machine that is busy with other work; an idle one needs a tenth
-QUICK = {  # Airflow's own time-outs, minutes by default
-    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
-    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
-    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_SEC": "1",
-    "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "3",
-    "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "30",
-    "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
-    "AIRFLOW__SCHEDULER__JOB_HEARTBEAT_SEC": "1",
-}
-
-
-class World:
-    """The server, the project it schedules, and what people were told."""
-
-    def __init__(self, airflow: Running, home: Path, told: list[dict[str, Any]]) -> None:
-        self.airflow = airflow
-        self.home = home
-        self.told = told
-
-    def trigger(self, dag: str, **conf: Any) -> str:
-        answer = self.airflow.call("POST", f"/dags/{dag}/dagRuns", {"logical_date": None, "conf": conf})
-        return str(answer["dag_run_id"])
-
-    def wait(self, dag: str, run: str) -> str:
-        return self.until(lambda: self._ended(dag, run), f"{dag} {run} to end")
-
-    def tries(self, dag: str, run: str) -> dict[str, tuple[str, int]]:
-        tasks = self.airflow.call("GET", f"/dags/{dag}/dagRuns/{run}/taskInstances")["task_instances"]
-        return {task["task_id"]: (task["state"], task["try_number"]) for task in tasks}
-
-    def log(self, dag: str, run: str, task: str, number: int) -> str:
-        answer = self.airflow.call("GET", f"/dags/{dag}/dagRuns/{run}/taskInstances/{task}/logs/{number}")
-        return "\n".join(str(line.get("event", "")) for line in answer["content"])
-
-    def fault(self, name: str, content: str) -> None:
-        (self.home / "faults" / name).write_text(content)
-
-    def process_of(self, verb: str) -> int:
-        """The process that works on a stage, once it has kept its first checkpoint."""
-
-        def find() -> int | None:
-            for path in self.home.glob(f"runs/*/.ctr/ends/{verb}.json"):
-                record = json.loads(path.read_text())
-                if record["exit_code"] is None and (path.parents[1] / "checkpoints" / f"{verb}.step").is_file():
-                    return int(record["process"])
-            return None
-
-        return self.until(find, f"{verb} to work")
-
-    def done(self, flow: str, kind: str = "done") -> list[dict[str, Any]]:
-        return [json.loads(path.read_text()) for path in sorted(self.home.glob(f".ctr/ledger/{kind}/{flow}/*.json"))]
-
-    def until(self, look: Callable[[], Any], what: str) -> Any:
-        end = time.monotonic() + LIMIT_SECONDS
-        while time.monotonic() < end:
-            found = look()
-            if found:
-                return found
-            time.sleep(0.2)
-        raise AssertionError(f"waited {LIMIT_SECONDS:g} s for {what}")
-
-    def _ended(self, dag: str, run: str) -> str | None:
-        state = self.airflow.call("GET", f"/dags/{dag}/dagRuns/{run}")["state"]
-        return str(state) if state in ("success", "failed") else None
-
+from airflow_world import World, reachable_folder, scheduled, skip_without_postgres  # noqa: E402
+from toy_project import let_arrive, make_project  # noqa: E402
 
 pytestmark = pytest.mark.servers
+TODAY = datetime.now(UTC).date()
 
 
 @pytest.fixture(scope="module")
-def folder() -> Iterator[Path]:
-    """A folder that the user postgres can reach, unlike pytest's own."""
-    made = Path(tempfile.mkdtemp(prefix="ctr-airflow-"))
-    made.chmod(0o755)
-    yield made
-    shutil.rmtree(made)
-
-
-@pytest.fixture(scope="module")
-def world(folder: Path) -> Iterator[World]:
-    try:
-        postgres_tools()
-    except ConfigError as error:
-        pytest.skip(str(error))
-    home = folder / "project"
-    interpreter = make_project(home)
-    resources = yaml.safe_load((home / "infra/resources.yaml").read_text())
-    resources["default"] |= {"first_wait_seconds": 1, "max_wait_seconds": 2}
-    (home / "infra/quick.yaml").write_text(yaml.safe_dump(resources))
-    with postgres(folder / "postgres") as url, _listener() as (webhook, told):
-        settings = QUICK | {
+def world() -> Iterator[World]:
+    skip_without_postgres()
+    with reachable_folder() as folder:
+        interpreter = make_project(folder / "project")
+        let_arrive(folder / "project", TODAY - timedelta(days=30), TODAY)
+        settings = {
             "CTR_PYTHON": str(interpreter),
-            "CTR_RESOURCES": str(home / "infra/quick.yaml"),
-            "CTR_WEBHOOK": webhook,
+            "CTR_DATA": str(folder / "project" / "data"),
             "PYTHONPATH": str(REPO),
-            "AIRFLOW__CORE__PARALLELISM": "4",
         }
-        server = AirflowServer(folder / "home", home, free_port(), url, settings)
-        with running(server) as airflow:
-            there = World(airflow, home, told)
-            there.until(lambda: airflow.call("GET", "/dags")["total_entries"] == 3, "three DAGs")
-            for dag in ("search", "retrain"):
-                airflow.call("PATCH", f"/dags/{dag}", {"is_paused": False})
+        with scheduled(folder, folder / "project", ("search", "retrain", "monitor"), settings) as there:
             yield there
-    left = [line for line in _processes() if str(folder) in line]
-    assert left == [], "processes were left over"
-
-
-def _processes() -> list[str]:
-    return subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout.splitlines()
-
-
-class _listener:  # noqa: N801 - used as a function
-    """Somebody who listens: a webhook on loopback, and what it heard."""
-
-    def __enter__(self) -> tuple[str, list[dict[str, Any]]]:
-        told: list[dict[str, Any]] = []
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                told.extend(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["alerts"])
-                self.send_response(200)
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                """Say nothing."""
-
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return f"http://127.0.0.1:{self._server.server_port}/hook", told
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
 
 
 def test_a_wrong_param_is_refused_at_the_trigger(world: World) -> None:
@@ -189,13 +67,64 @@ def test_a_broken_contract_fails_at_once_and_is_told_once(world: World) -> None:
     assert len(list((world.home / "runs").glob("search--*"))) == 1, "a failed run's worktree stays"
 
 
+def test_data_that_does_not_arrive_by_the_deadline_is_late_and_told(world: World) -> None:
+    before = len(world.told)
+    run = world.trigger("search", window_end="2026-04-08", window_days=1)
+    assert world.wait("search", run) == "failed"
+    assert world.tries("search", run)["fetch"][0] == "upstream_failed"
+    assert "1 partition(s) of the window" in world.log("search", run, "wait_for_data", 1)
+    world.until(lambda: len(world.told) > before, "a message")
+    assert [(alert["labels"]["alertname"], alert["labels"]["severity"]) for alert in world.told[before:]] == [
+        ("CtrDataLate", "ticket")
+    ]
+
+
+def test_one_run_waits_for_its_data_is_stopped_and_cleared_loses_a_race_and_is_refused_by_the_gate(
+    world: World,
+) -> None:
+    missing = TODAY + timedelta(days=1)
+    world.fault("search.train.steps", "40")
+    world.fault("search.promote.exits", "7 4")
+    run = world.trigger("search", window_end=str(missing + timedelta(days=1)), window_days=2)
+    world.until(lambda: world.tries("search", run)["wait_for_data"][0] == "deferred", "the wait to be deferred")
+    let_arrive(world.home, missing, missing)
+
+    process = world.process_of("train", "search--*")
+    told = len(world.told)
+    world.airflow.call("PATCH", f"/dags/search/dagRuns/{run}/taskInstances/train", {"new_state": "failed"})
+    assert world.wait("search", run) == "failed"
+    world.until(lambda: not Path("/proc", str(process)).exists(), "the stopped stage to end")
+    (ended,) = world.home.glob("runs/search--*/.ctr/ends/train.json")
+    assert json.loads(ended.read_text())["exit_code"] == 143, "it kept a checkpoint and ended by itself"
+    world.until(lambda: len(world.told) == told + 1, "a message")
+
+    again = {
+        "dry_run": False,
+        "dag_run_id": run,
+        "task_ids": ["train"],
+        "include_downstream": True,
+        "only_failed": False,
+    }
+    world.airflow.call("POST", "/dags/search/clearTaskInstances", again)
+    world.until(lambda: world.tries("search", run)["train"][0] == "success", "the second try")
+    assert world.wait("search", run) == "success"
+    second = world.log("search", run, "train", world.tries("search", run)["train"][1])
+    assert "train begins at step" in second
+    assert "begins at step 0" not in second, "it went on from its checkpoint"
+    assert world.tries("search", run)["announce_bundle"][0] == "skipped"
+    log = world.log("search", run, "promote", world.tries("search", run)["promote"][1])
+    assert log.index("Another promotion came first") < log.index("Running stage 'pack'") < log.index("promote was told")
+    assert "Nothing to announce (exit 4)" in log
+
+
 def test_killed_stage_and_killed_scheduler_resume_and_make_the_same_bytes(world: World, tmp_path: Path) -> None:
+    told = len(world.told)
     world.fault("retrain.train.steps", "80")
     world.fault("retrain.search.exits", "75")
     run = world.trigger("retrain", strategy="darts", window_end="2026-03-30")
-    os.kill(world.process_of("train"), signal.SIGKILL)
+    os.kill(world.process_of("train", "retrain--*"), signal.SIGKILL)
     world.until(lambda: world.tries("retrain", run)["train"][1] == 2, "a second try")
-    world.process_of("train")
+    world.process_of("train", "retrain--*")
     world.airflow.kill("scheduler")
     time.sleep(2)
     world.airflow.start("scheduler")
@@ -206,7 +135,7 @@ def test_killed_stage_and_killed_scheduler_resume_and_make_the_same_bytes(world:
     begins = [line for line in log.splitlines() if "begins at step" in line]
     assert begins[0].endswith("step 0")
     assert not begins[1].endswith("step 0"), "it resumed from its checkpoint"
-    assert len(world.told) <= 1, "nobody is told of what healed"
+    assert len(world.told) == told, "nobody is told of what healed"
     assert list((world.home / "runs").glob("retrain--*")) == []
 
     by_hand = tmp_path / "by-hand"
@@ -246,22 +175,27 @@ def test_days_backfilled_in_reverse_are_as_on_the_day_and_promote_nothing(world:
     assert all(line.endswith("--dry-run") for line in new)
 
 
-def test_a_doubled_event_of_drift_trains_once(world: World) -> None:
-    ledger = world.home / ".ctr" / "ledger" / "drift"
-    ledger.mkdir(parents=True, exist_ok=True)
-    drift = {"end": "2026-04-02T06:00:00+00:00", "run": "monitor--x"}
-    (ledger / "20260402T060000Z--monitor--x.json").write_text(json.dumps(drift))
+def test_drift_wakes_a_training_and_a_doubled_event_of_it_does_not(world: World) -> None:
+    world.fault("monitor.warn.exits", "5")
+    watched = world.trigger("monitor", window_end=str(TODAY))
+    assert world.wait("monitor", watched) == "success"
+    assert world.tries("monitor", watched)["announce_drift"][0] == "success"
+    _until_woken(world, 1)
     asset = world.airflow.call("GET", "/assets?uri_pattern=drift")["assets"][0]["id"]
-    ended = ("success", "failed")
-    for number in (1, 2):
-        world.airflow.call("POST", "/assets/events", {"asset_id": asset, "extra": {}})
-        world.until(lambda: len([run for run in _woken(world) if run["state"] in ended]) == number, "it to end")  # noqa: B023
-    first, second = sorted(_woken(world), key=lambda run: str(run["run_after"]))
-    assert world.tries("retrain", first["dag_run_id"])["promote"][0] == "success"
-    assert world.tries("retrain", second["dag_run_id"])["prepare"][0] == "skipped"
-    assert [entry["run"][:9] for entry in world.done("retrain") if entry["end"] == drift["end"]] == ["retrain--"]
+    world.airflow.call("POST", "/assets/events", {"asset_id": asset, "extra": {}})
+    first, second = _until_woken(world, 2)
+    assert world.tries("retrain", first)["promote"][0] == "success"
+    assert world.tries("retrain", second)["prepare"][0] == "skipped"
+    ends = [date.fromisoformat(entry["end"][:10]) for entry in world.done("retrain")]
+    assert ends.count(TODAY) == 1
 
 
-def _woken(world: World) -> list[dict[str, Any]]:
-    runs = world.airflow.call("GET", "/dags/retrain/dagRuns?limit=100")["dag_runs"]
-    return [run for run in runs if run["run_type"] == "asset_triggered"]
+def _until_woken(world: World, number: int) -> list[str]:
+    """The runs that an asset woke, once so many of them have ended."""
+
+    def find() -> list[str] | None:
+        runs = world.runs("retrain", "asset_triggered")
+        ended = [str(run["dag_run_id"]) for run in runs if run["state"] in ("success", "failed")]
+        return ended if len(ended) == number else None
+
+    return list(world.until(find, f"{number} woken runs to end"))

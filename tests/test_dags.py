@@ -122,9 +122,12 @@ import sys
 from airflow.dag_processing.dagbag import DagBag
 bag = DagBag(dag_folder=sys.argv[1])
 dag = bag.dags["search"]
+from pipeline.on_airflow.pods import pod_command
 search, promote = dag.get_task("search"), dag.get_task("promote")
 limits = search.container_resources.limits
 print("ANSWER", type(search).__name__, type(promote).__name__, search.image, limits["nvidia.com/gpu"], limits["memory"], len(dag.tasks))
+print(search.env_from[0].secret_ref.name, [volume.empty_dir is not None for volume in search.volumes])
+print(" ".join(pod_command("search", "search--a")), sorted(promote.upstream_task_ids - {"prepare"}))
 """
     environment = os.environ | {
         "AIRFLOW_HOME": str(tmp_path),
@@ -136,9 +139,12 @@ print("ANSWER", type(search).__name__, type(promote).__name__, search.image, lim
     }
     command = [sys.executable, "-c", code, str(REPO / "dags")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    kind, act, image, gpu, memory, num_tasks = done.stdout.partition("ANSWER ")[2].split()
+    first, secret, command_line = done.stdout.partition("ANSWER ")[2].splitlines()
+    kind, act, image, gpu, memory, num_tasks = first.split()
     needs = yaml.safe_load((REPO / "infra/resources.yaml").read_text())
     assert (kind, act) == ("PodTask", "PipelineTask")
     assert image == needs["image"]
     assert (gpu, memory) == ("1", "16Gi")
-    assert int(num_tasks) == len(yaml.safe_load((REPO / "dvc.yaml").read_text())["stages"]) - 1 + 5
+    assert int(num_tasks) == len(yaml.safe_load((REPO / "dvc.yaml").read_text())["stages"]) - 1 + 6
+    assert secret == "ctr-store [True]", "pods share no volume"
+    assert command_line == "python -m pipeline runs step search --run search--a --folder /workspace/run ['gather']"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,11 +12,14 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from pipeline.runs import Done, Ledger, claim_message, give_message_back
+import pytest
+
+from pipeline.runs import Done, Ledger, claim_message, digests_in_lock, give_message_back
 from pipeline.subprocesses import Subprocess
 
 REPO = Path(__file__).parents[1]
 sys.path.insert(0, str(REPO / "tests"))
+from s3_world import BUCKET, serving_s3  # noqa: E402
 from toy_project import make_project  # noqa: E402
 
 MEANINGS = """
@@ -111,7 +115,7 @@ def _day(number: int, hour: int = 0) -> datetime:
 
 def _done(end: datetime, run: str = "retrain--a", is_rehearsal: bool = False) -> Done:
     start = (end - timedelta(days=28)).isoformat()
-    return Done(run, "retrain", "scheduled", start, end.isoformat(), is_rehearsal, {}, "digest")
+    return Done(run, "retrain", "scheduled", start, end.isoformat(), is_rehearsal, None, {}, "digest")
 
 
 def test_drift_is_due_until_a_later_window_was_trained_on(tmp_path: Path) -> None:
@@ -179,3 +183,51 @@ def test_two_runs_have_a_worktree_each_and_a_closed_one_is_gone(tmp_path: Path) 
     assert _runs(home, "open", str(home / "runs/retrain--c"), *window, "--reason", "scheduled") == 99, (
         "a is done with it"
     )
+
+
+def _line_in_a_store(home: Path, interpreter: Path, address: str, tmp_path: Path, environment: dict[str, str]) -> None:
+    """Every step of the toy line as a pod runs it: in an empty folder each, with nothing in common but the store."""
+    environment = environment | {"PYTHONPATH": str(REPO), "CTR_WORKSPACES": address, "CTR_PYTHON": str(interpreter)}
+    runs = [sys.executable, "-m", "pipeline", "runs"]
+    window = ("--start", "2026-03-02", "--end", "2026-03-30")
+    run = home / "runs" / "search--a"
+    subprocess.run([*runs, "open", str(run), *window], cwd=home, env=environment, check=True)
+    (home / "faults" / "search.train.steps").write_text("20")
+    for verb in ("fetch", "check", "search", "train", "pack"):
+        pod = ["step", verb, "--run", run.name, "--folder"]
+        if verb == "train":
+            first = subprocess.Popen([*runs, *pod, str(tmp_path / "stopped" / run.name)], cwd=home, env=environment)
+            kept = tmp_path / "stopped" / run.name / ".ctr/checkpoints/train/step"
+            while not kept.is_file():
+                time.sleep(0.02)
+            first.terminate()
+            assert first.wait() == 143
+        done = subprocess.run(
+            [*runs, *pod, str(tmp_path / verb / run.name)],
+            cwd=home,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        if verb == "train":
+            assert "begins at step" in done.stdout
+            assert "begins at step 0" not in done.stdout, "it resumed from the checkpoint of another pod"
+    subprocess.run([*runs, "gather", "--only", "bundle", "--only", "champion"], cwd=run, env=environment, check=True)
+    by_hand = tmp_path / "by-hand"
+    subprocess.run(["git", "clone", "--quiet", str(home), str(by_hand)], check=True)
+    shutil.copyfile(run / "window.yaml", by_hand / "window.yaml")
+    subprocess.run([sys.executable, "-m", "dvc", "repro", "--quiet", "pack"], cwd=by_hand, check=True)
+    assert digests_in_lock(run) == digests_in_lock(by_hand)
+    assert (run / "artifacts/bundle/digest.txt").read_text() == (by_hand / "artifacts/bundle/digest.txt").read_text()
+
+
+@pytest.mark.servers
+def test_steps_that_share_nothing_but_an_s3_store_make_the_bytes_of_dvc_repro(tmp_path: Path) -> None:
+    home = tmp_path / "project"
+    interpreter = make_project(home)
+    (tmp_path / "s3").mkdir()
+    with serving_s3(tmp_path / "s3") as store, pytest.MonkeyPatch.context() as environment:
+        store.into(environment)
+        _line_in_a_store(home, interpreter, f"s3://{BUCKET}/runs", tmp_path, dict(os.environ))

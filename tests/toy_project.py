@@ -1,7 +1,7 @@
 """A project with a small line of its own for tests of the runners: the same acts, shapes and exit codes, trivial stages.
 
-Its interpreter is a script that gives `runs` and `dvc` to the real command line and answers `promote`, `champion`,
-`warn` and `fetch --only` itself. What shall go wrong stands as files in faults/ of the project: `FLOW.VERB.exits` holds exit
+Its log is a file a day below data/, of which only the names are looked at. Its interpreter is a script that gives `runs` and
+`dvc` to the real command line and answers `promote`, `champion`, `warn` and `fetch --only` itself. What shall go wrong stands as files in faults/ of the project: `FLOW.VERB.exits` holds exit
 codes that the next tries end with, `FLOW.VERB.steps` the number of tenths of a second that it works for, a checkpoint each.
 """
 
@@ -11,7 +11,10 @@ import json
 import shutil
 import subprocess
 import sys
+from datetime import date, timedelta
 from pathlib import Path
+
+import yaml
 
 REPO = Path(__file__).parents[1]
 
@@ -39,7 +42,7 @@ INTERPRETER = """\
 #!/bin/sh
 case "$*" in
   "-m pipeline runs"*|"-m pipeline dvc"*) exec {python} "$@" ;;
-  *) shift 2; exec {python} {home}/toy_stage.py "$@" ;;
+  *) shift 2; exec {python} {home}/toy_pipeline.py "$@" ;;
 esac
 """
 
@@ -83,7 +86,8 @@ def faults(verb):
 def work(verb):
     path = FAULTS / f"{{FLOW}}.{{verb}}.steps"
     num_steps = int(path.read_text()) if path.is_file() else 0
-    kept = workspace.state("checkpoints") / f"{{verb}}.step"
+    kept = workspace.state("checkpoints") / verb / "step"
+    kept.parent.mkdir(exist_ok=True)
     first = int(kept.read_text()) if kept.is_file() else 0
     if num_steps:
         print(f"{{verb}} begins at step {{first}}", flush=True)
@@ -99,7 +103,7 @@ def make(name, reads, verb):
     folder = HERE / "artifacts" / name
     folder.mkdir(parents=True, exist_ok=True)
     known = [verb, (HERE / "window.yaml").read_text() if not reads else ""]
-    known += [(HERE / "artifacts" / read / "digest.txt").read_text() for read in reads]
+    known += [file.read_text() for read in reads for file in sorted((HERE / "artifacts" / read).iterdir())]
     (folder / "digest.txt").write_text(hashlib.sha256("|".join(known).encode()).hexdigest())
     (folder / "manifest.json").unlink(missing_ok=True)
     if name == "bundle":
@@ -128,6 +132,12 @@ def make_project(folder: Path) -> Path:
         (folder / part).mkdir(parents=True)
     for file in ("params.yaml", "logs/simulated.yaml", "infra/resources.yaml", ".dvcignore"):
         shutil.copyfile(REPO / file, folder / file)
+    preset = folder / "logs/simulated.yaml"
+    content = yaml.safe_load(preset.read_text(encoding="utf-8"))
+    options = {"separator": None, "ignored_columns": "*", "partition_pattern": "%Y-%m-%d"}
+    content["source"] = {"format": "table", "paths": ["$CTR_DATA/*.csv"], "options": options}
+    preset.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    let_arrive(folder, date(2026, 3, 1), date(2026, 4, 5))
     params = (folder / "params.yaml").read_text(encoding="utf-8")
     if "\nwarn:" not in params:
         (folder / "params.yaml").write_text(params + WARN, encoding="utf-8")
@@ -140,8 +150,8 @@ def make_project(folder: Path) -> Path:
         (folder / "dags" / dag.name).write_text(text, encoding="utf-8")
     (folder / "window.yaml").write_text("{start: null, end: null, as_of: null}\n")
     (folder / "dvc.yaml").write_text(_dvc_yaml(folder))
-    (folder / ".gitignore").write_text("/artifacts/\n/runs/\n/.ctr/\n/faults/\n/.home\n__pycache__/\n")
-    (folder / "toy_stage.py").write_text(
+    (folder / ".gitignore").write_text("/artifacts/\n/data/\n/runs/\n/.ctr/\n/faults/\n/.home\n__pycache__/\n")
+    (folder / "toy_pipeline.py").write_text(
         STAGE.format(repo=str(REPO), stages=STAGES, faults=str(folder / "faults")), encoding="utf-8"
     )
     interpreter = folder / "toy-python"
@@ -158,8 +168,15 @@ def make_project(folder: Path) -> Path:
     return interpreter
 
 
+def let_arrive(home: Path, first: date, last: date) -> None:
+    """Let the log's files of these days arrive."""
+    (home / "data").mkdir(exist_ok=True)
+    for number in range((last - first).days + 1):
+        (home / "data" / f"{first + timedelta(days=number)}.csv").touch()
+
+
 def _dvc_yaml(folder: Path) -> str:
-    script = f"{sys.executable} {folder / 'toy_stage.py'}"
+    script = f"{sys.executable} {folder / 'toy_pipeline.py'}"
 
     def outs(*names: str) -> list[dict[str, dict[str, bool]]]:
         return [{f"artifacts/{name}": {"persist": True}} for name in names]

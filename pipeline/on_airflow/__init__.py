@@ -6,6 +6,14 @@ telling.py  failures reach people once
 graph.py    the tasks of a DAG
 """
 
-from pipeline.on_airflow.graph import BUNDLE, DRIFT, form, train_and_promote, usual, watch_and_warn
+from pipeline.on_airflow.graph import (
+    BUNDLE,
+    DRIFT,
+    train_and_promote,
+    training_form,
+    usual,
+    watch_and_warn,
+    watching_form,
+)
 
-__all__ = ["BUNDLE", "DRIFT", "form", "train_and_promote", "usual", "watch_and_warn"]
+__all__ = ["BUNDLE", "DRIFT", "train_and_promote", "training_form", "usual", "watch_and_warn", "watching_form"]

@@ -1,6 +1,6 @@
 """`dvc.yaml` as the tasks of a DAG: edges from the data, shares from `infra/resources.yaml`, the acts around them.
 
-prepare (a worktree of its own) >> wait_for_data >> a task a step >> the last act >> announce >> clean_up. What is done is
+prepare (a worktree of its own) >> wait_for_data (where the log is read) >> a task a step >> the last act >> announce >> clean_up. What is done is
 what the workspace and the ledger say (pipeline/runs.py); an asset's event only wakes, a callback only tells people.
 """
 
@@ -24,17 +24,13 @@ DRIFT = Asset("ctr://drift", group="ctr")
 START = datetime(2026, 3, 2, tzinfo=UTC)  # the simulated world's first day; schedules do not catch up
 
 
-def form(strategy: str, window_days: int) -> dict[str, Param]:
+_MOMENT = r"^\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)?)?$"
+
+
+def training_form(strategy: str, window_days: int) -> dict[str, Param]:
     """The trigger form of a DAG that trains; Airflow refuses what does not fit before a run is made."""
-    moment = r"^\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)?)?$"
     return {
-        "window_end": Param(
-            None,
-            type=["null", "string"],
-            pattern=moment,
-            title="End of the window",
-            description="ISO 8601, UTC; empty: the end of the data interval",
-        ),
+        "window_end": _window_end(),
         "window_days": Param(
             window_days,
             type="integer",
@@ -55,6 +51,31 @@ def form(strategy: str, window_days: int) -> dict[str, Param]:
     }
 
 
+def watching_form(window_hours: int) -> dict[str, Param]:
+    """The trigger form of a DAG that watches what was served."""
+    return {
+        "window_end": _window_end(),
+        "window_hours": Param(
+            window_hours,
+            type="integer",
+            minimum=1,
+            maximum=24 * 31,
+            title="Hours in the window",
+            description="how far it reaches back from its end",
+        ),
+    }
+
+
+def _window_end() -> Param:
+    return Param(
+        None,
+        type=["null", "string"],
+        pattern=_MOMENT,
+        title="End of the window",
+        description="ISO 8601, UTC; empty: the end of the data interval",
+    )
+
+
 def usual(tags: tuple[str, ...]) -> dict[str, Any]:
     """What all our DAGs have in common, for `@dag(**usual(...))`."""
     return {
@@ -67,11 +88,13 @@ def usual(tags: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
-def train_and_promote(window_days: int) -> None:
+def train_and_promote() -> None:
     """Inside a DAG: prepare, wait for the data, every step that `bundle` needs, promote, announce, clean up."""
-    line = _Line(read_plan(HOME / "dvc.yaml").up_to("bundle"), window_days)
-    steps = line.steps(lambda step: ("dvc", step.verb))
+    line = _Line(read_plan(HOME / "dvc.yaml").up_to("bundle"))
+    steps = line.pods() if line.has_pods else line.steps(lambda step: ("dvc", step.verb))
     anew = (("runs", "renew-champion"), *(("dvc", verb) for verb in line.downstream_of("champion")))
+    if line.has_pods:
+        anew = (("runs", "gather"), *anew)
     promote = line.act("promote", ("promote", "{rehearsal}"), on_race=anew, announcement=("announce_bundle", DONE))
     announce = line.act("announce_bundle", ("champion", "--json"), outlets=[BUNDLE])
     line.frame(steps, promote, announce)
@@ -79,7 +102,7 @@ def train_and_promote(window_days: int) -> None:
 
 def watch_and_warn() -> None:
     """Inside a DAG: prepare, every step that `drift` needs (outside DVC: each hour is looked at once), warn, announce, clean up."""
-    line = _Line(read_plan(HOME / "dvc.yaml").up_to("drift"), window_days=None)
+    line = _Line(read_plan(HOME / "dvc.yaml").up_to("drift"))
     steps = line.steps(lambda step: ("run", step.verb) if step.reads else ("fetch", *line.only_what_is_read(step)))
     warn = line.act("warn", ("warn",), announcement=("announce_drift", DRIFT_FOUND))
     announce = line.act("announce_drift", ("runs", "drifted"), outlets=[DRIFT])
@@ -89,15 +112,28 @@ def watch_and_warn() -> None:
 class _Line:
     """The tasks of one DAG while they are put together."""
 
-    def __init__(self, plan: Plan, window_days: int | None) -> None:
+    def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._window_days = window_days
         self._resources = read_resources(HOME)
 
+    @property
+    def has_pods(self) -> bool:
+        """Steps are pods, and what they make lies in an object store."""
+        return os.environ.get("CTR_RUNNER", "subprocess") == "kubernetes"
+
     def steps(self, command: Callable[[Step], tuple[str, ...]]) -> dict[str, BaseOperator]:
-        """A task a step, with the edges that the artifacts imply."""
-        make = self._pod if os.environ.get("CTR_RUNNER", "subprocess") == "kubernetes" else self.act
-        tasks = {step.verb: make(step.verb, command(step)) for step in self._plan.steps}
+        """A task a step, a subprocess each."""
+        return self._joined({step.verb: self.act(step.verb, command(step)) for step in self._plan.steps})
+
+    def pods(self) -> dict[str, BaseOperator]:
+        """A task a step, a pod each; what `promote` reads is gathered into the run's worktree at the end."""
+        steps = self._joined({step.verb: self._pod(step.verb) for step in self._plan.steps})
+        gather = self.act("gather", ("runs", "gather", "--only", "bundle", "--only", "champion"))
+        [task for task in steps.values() if not task.downstream_list] >> gather
+        return steps | {"gather": gather}
+
+    def _joined(self, tasks: dict[str, BaseOperator]) -> dict[str, BaseOperator]:
+        """With the edges that the artifacts imply."""
         for upstream, downstream in self._plan.edges():
             tasks[upstream] >> tasks[downstream]
         return tasks
@@ -121,14 +157,13 @@ class _Line:
         """A task that runs in the run's worktree."""
         return self._task(task_id, arguments, is_in_run=True, **keywords)
 
-    def _pod(self, task_id: str, arguments: tuple[str, ...]) -> BaseOperator:
+    def _pod(self, task_id: str) -> BaseOperator:
         from pipeline.on_airflow.pods import PodTask
 
         need = self._resources.of(task_id)
         return PodTask(
             task_id=task_id,
-            command=arguments,
-            window_days=self._window_days,
+            verb=task_id,
             need=need,
             resources=self._resources,
             on_failure_callback=TellPeople(),
@@ -136,23 +171,25 @@ class _Line:
         )
 
     def frame(self, steps: Mapping[str, BaseOperator], last: BaseOperator, announce: BaseOperator) -> None:
-        """prepare >> wait_for_data >> steps >> last >> announce >> clean_up, which runs whatever happened."""
+        """prepare >> (wait_for_data >>) steps >> last >> announce >> clean_up, which runs whatever happened."""
         window = ("--start", "{start}", "--end", "{end}")
         why = ("--reason", "{reason}", "--strategy={strategy}")
         prepare = self._task("prepare", ("runs", "open", "{folder}", *window, *why), is_in_run=False)
         clean_up = self._task(
             "clean_up", ("runs", "close", "{folder}", "--reason", "{reason}", "{rehearsal}"), is_in_run=False
         )
-        arrived = WaitForData(
-            task_id="wait_for_data",
-            window_days=self._window_days,
-            waiting=self._resources.waiting,
-            rules=self._resources.runs,
-            on_failure_callback=TellPeople(),
-        )
         first = [task for task in steps.values() if not task.upstream_list]
         final = [task for task in steps.values() if not task.downstream_list]
-        prepare.as_setup() >> arrived >> first
+        if any("raw_log" in step.reads for step in self._plan.steps):
+            arrived = WaitForData(
+                task_id="wait_for_data",
+                waiting=self._resources.waiting,
+                rules=self._resources.runs,
+                on_failure_callback=TellPeople(),
+            )
+            prepare.as_setup() >> arrived >> first
+        else:
+            prepare.as_setup() >> first
         final >> last >> announce >> clean_up.as_teardown(setups=prepare)
 
     def _task(self, task_id: str, arguments: tuple[str, ...], is_in_run: bool, **keywords: Any) -> BaseOperator:
@@ -161,7 +198,6 @@ class _Line:
             task_id=task_id,
             arguments=arguments,
             is_in_run=is_in_run,
-            window_days=self._window_days,
             rules=self._resources.runs,
             on_failure_callback=TellPeople(),
             **tried_again(need),

@@ -51,7 +51,6 @@ class PipelineTask(BaseOperator):
 
     arguments     of the command line; the names in braces are those of `run_words`, and what is then empty is left out
     is_in_run     it runs in the run's worktree; else in the project
-    window_days   how long a window reaches back from its end; None for the data interval itself
     on_race       what to run, in order, when a promotion came second, before the command is run again
     announcement  the task that announces what this one did, and the exit code at which there is something to announce
     """
@@ -63,7 +62,6 @@ class PipelineTask(BaseOperator):
         *,
         arguments: tuple[str, ...],
         is_in_run: bool,
-        window_days: int | None,
         rules: RunRules,
         on_race: tuple[tuple[str, ...], ...] = (),
         announcement: tuple[str, int] | None = None,
@@ -72,7 +70,6 @@ class PipelineTask(BaseOperator):
         super().__init__(**keywords)
         self.arguments = arguments
         self.is_in_run = is_in_run
-        self.window_days = window_days
         self.rules = rules
         self.on_race = on_race
         self.announcement = announcement
@@ -80,7 +77,7 @@ class PipelineTask(BaseOperator):
 
     def execute(self, context: Context) -> int:
         """Run the command; raise what Airflow takes for retry, failure or skip."""
-        words = run_words(context, self.window_days)
+        words = run_words(context)
         code = self._command(self.arguments, words, context)
         for _ in range(self.rules.race_attempts - 1):
             if meaning(code) != "race_lost":
@@ -148,18 +145,20 @@ def stages_environment(params: Mapping[str, Any]) -> dict[str, str]:
     return kept
 
 
-def run_words(context: Context, window_days: int | None) -> dict[str, str]:
-    """What a command may name of the run it belongs to; the window is the data interval's, or reaches back from its end."""
+def run_words(context: Context) -> dict[str, str]:
+    """What a command may name of the run it belongs to.
+
+    Its window reaches as many days or hours back as the params say: from the moment that a person gave, else from the
+    data interval's end, else (a run without an interval) from the last whole day or hour before the run.
+    """
     dag_run, params = context["dag_run"], context["params"]
     reason = str(getattr(dag_run.run_type, "value", dag_run.run_type))
-    end = _moment(params.get("window_end")) or dag_run.data_interval_end or dag_run.run_after
-    start = dag_run.data_interval_start or end
-    if window_days is not None:
-        start = end - timedelta(days=int(params.get("window_days") or window_days))
+    length = timedelta(days=int(params.get("window_days") or 0), hours=int(params.get("window_hours") or 0))
+    end = _moment(params.get("window_end")) or dag_run.data_interval_end or _last_whole(dag_run.run_after, length)
     is_rehearsal = reason == "backfill" or bool(params.get("dry_run"))
     return {
         "folder": str(runs_folder() / run_name(dag_run.dag_id, dag_run.run_id)),
-        "start": start.isoformat(),
+        "start": (end - length).isoformat(),
         "end": end.isoformat(),
         "reason": reason,
         "strategy": str(params.get("strategy") or ""),
@@ -170,6 +169,12 @@ def run_words(context: Context, window_days: int | None) -> dict[str, str]:
 def run_name(dag_id: str, run_id: str) -> str:
     """A run's name as a folder: the DAG's id and the run's, in signs that every file system takes."""
     return f"{dag_id}--{re.sub('[^0-9A-Za-z]+', '-', run_id).strip('-')}"
+
+
+def _last_whole(moment: datetime, length: timedelta) -> datetime:
+    """The last midnight (UTC) where windows are counted in days, the last whole hour where they are counted in hours."""
+    hour = moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+    return hour.replace(hour=0) if length >= timedelta(days=1) else hour
 
 
 def _moment(text: str | None) -> datetime | None:

@@ -62,15 +62,14 @@ class WaitForData(BaseOperator):
 
     ui_color = "#fef7e0"
 
-    def __init__(self, *, window_days: int | None, waiting: Waiting, rules: RunRules, **keywords: Any) -> None:
+    def __init__(self, *, waiting: Waiting, rules: RunRules, **keywords: Any) -> None:
         super().__init__(**keywords)
-        self.window_days = window_days
         self.waiting = waiting
         self._subprocess = Subprocess(rules.stop_grace_seconds)
 
     def execute(self, context: Context) -> None:
         """Look once here, which mostly ends it, and leave further looks to the triggerer."""
-        words = run_words(context, self.window_days)
+        words = run_words(context)
         folder = words["folder"]
         lines: list[str] = []
         command = [stages_python(), *_LOOK]

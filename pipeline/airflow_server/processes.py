@@ -1,0 +1,154 @@
+"""The four processes while they live: started in sessions of their own, watched, called, and stopped in order."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from components.errors import OutsideError
+from pipeline.airflow_server.calling import Refused, request
+from pipeline.airflow_server.settings import AirflowServer
+from pipeline.resources import read_resources
+from pipeline.subprocesses import ask_for_sigterm_when_the_parent_dies
+
+COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
+_HEALTH = ("metadatabase", "scheduler", "triggerer", "dag_processor")
+_START_SECONDS = 600.0
+_STOP_SECONDS = 12.0
+_POLL_SECONDS = 0.25
+_THERE_ALREADY = 409
+
+
+class Running:
+    """The four processes while they live."""
+
+    def __init__(self, server: AirflowServer) -> None:
+        self.server = server
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._token = ""
+        self._killed: list[int] = []
+
+    def start(self, component: str) -> None:
+        """Start one of the four, its output in the folder's logs."""
+        log = self.server.log_of(component)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as output:
+            self.processes[component] = subprocess.Popen(
+                [sys.executable, "-m", "airflow", component],
+                env=self.server.environment(),
+                cwd=self.server.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=ask_for_sigterm_when_the_parent_dies,
+            )
+
+    def stop(self, *components: str) -> None:
+        """SIGTERM, again where it was swallowed, then SIGKILL to the group; a scheduler's workers go with it."""
+        ending = [process for name in components if (process := self.processes.pop(name, None)) is not None]
+        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
+            for process in ending:
+                if process.poll() is None:
+                    os.kill(process.pid, number)
+            _wait_for(ending, _STOP_SECONDS)
+        for process in ending:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+    def kill(self, component: str) -> None:
+        """SIGKILL, as a machine that goes down would; its children are left to see for themselves."""
+        process = self.processes.pop(component)
+        process.kill()
+        process.wait()
+        self._killed.append(process.pid)
+
+    def bury(self) -> None:
+        """End what the killed left behind, such as a scheduler's idle workers."""
+        for group in self._killed:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(group, signal.SIGKILL)
+
+    def wait_until_healthy(self) -> None:
+        """Wait for all four; raises OutsideError naming those that are not, and the log of one that ended."""
+        end = time.monotonic() + _START_SECONDS
+        sick: list[str] = list(COMPONENTS)
+        while time.monotonic() < end:
+            self.must_live()
+            sick = self._sick()
+            if not sick:
+                return
+            time.sleep(_POLL_SECONDS)
+        raise OutsideError(
+            f"Airflow was not healthy in {_START_SECONDS:g} s ({sick}): see {self.server.log_of(COMPONENTS[0])}"
+        )
+
+    def must_live(self) -> None:
+        """Raise OutsideError, with the place of its log, where one of the four has ended."""
+        for component, process in self.processes.items():
+            if process.poll() is not None:
+                raise OutsideError(
+                    f"airflow {component} ended with {process.returncode}: see {self.server.log_of(component)}"
+                )
+
+    def call(self, method: str, path: str, content: Any = None) -> Any:
+        """One REST call as admin, under /api/v2; gives the JSON, raises Refused."""
+        if not self._token:
+            login = {"username": "admin", "password": self.server.password()}
+            self._token = str(request("POST", f"{self.server.address}/auth/token", login, "")["access_token"])
+        return request(method, f"{self.server.address}/api/v2{path}", content, self._token)
+
+    def make_pools(self) -> None:
+        """The pools that infra/resources.yaml names."""
+        for name, slots in read_resources(self.server.home).pools.items():
+            pool = {"name": name, "slots": slots, "description": "one training at a time", "include_deferred": False}
+            try:
+                self.call("POST", "/pools", pool)
+            except Refused as refusal:
+                if refusal.status != _THERE_ALREADY:
+                    raise
+
+    def _sick(self) -> list[str]:
+        try:
+            health = request("GET", f"{self.server.address}/api/v2/monitor/health", None, "")
+        except (Refused, urllib.error.URLError, ConnectionError, TimeoutError):
+            return list(_HEALTH)
+        return [name for name in _HEALTH if (health.get(name) or {}).get("status") != "healthy"]
+
+
+@contextmanager
+def running(server: AirflowServer) -> Iterator[Running]:
+    """Set up the database, start the four processes, wait until they are healthy; stop all of them on the way out."""
+    server.folder.mkdir(parents=True, exist_ok=True)
+    server.password()
+    migrate = [sys.executable, "-m", "airflow", "db", "migrate"]
+    done = subprocess.run(
+        migrate, env=server.environment(), cwd=server.folder, capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise OutsideError(f"airflow db migrate failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    airflow = Running(server)
+    try:
+        for component in COMPONENTS:
+            airflow.start(component)
+        airflow.wait_until_healthy()
+        airflow.make_pools()
+        yield airflow
+    finally:
+        airflow.stop("scheduler")  # first: its tasks' last words still go to the api-server
+        airflow.stop("triggerer", "dag-processor", "api-server")
+        airflow.bury()
+
+
+def _wait_for(ending: Sequence[subprocess.Popen[bytes]], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    for process in ending:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(max(0.0, end - time.monotonic()))

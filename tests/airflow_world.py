@@ -1,0 +1,164 @@
+"""The real four Airflow processes on a real PostgreSQL around a project, and somebody who listens to what people are told."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from components.errors import ConfigError
+from pipeline.airflow_server import AirflowServer, Running, free_port, postgres, postgres_tools, running
+
+REPO = Path(__file__).parents[1]
+LIMIT_SECONDS = 900.0  # for a machine that is busy with other work; an idle one needs a tenth
+QUICK = {  # Airflow's own time-outs, minutes by default
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_SEC": "1",
+    "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "2",
+    "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "15",
+    "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
+    "AIRFLOW__SCHEDULER__JOB_HEARTBEAT_SEC": "1",
+    "AIRFLOW__DAG_PROCESSOR__BUNDLE_REFRESH_CHECK_INTERVAL": "1",
+    "AIRFLOW__CORE__PARALLELISM": "4",
+}
+
+
+class World:
+    """The server, the project it schedules, and what people were told."""
+
+    def __init__(self, airflow: Running, home: Path, told: list[dict[str, Any]]) -> None:
+        self.airflow = airflow
+        self.home = home
+        self.told = told
+
+    def trigger(self, dag: str, **conf: Any) -> str:
+        answer = self.airflow.call("POST", f"/dags/{dag}/dagRuns", {"logical_date": None, "conf": conf})
+        return str(answer["dag_run_id"])
+
+    def wait(self, dag: str, run: str) -> str:
+        return str(self.until(lambda: self._ended(dag, run), f"{dag} {run} to end"))
+
+    def tries(self, dag: str, run: str) -> dict[str, tuple[str, int]]:
+        tasks = self.airflow.call("GET", f"/dags/{dag}/dagRuns/{run}/taskInstances")["task_instances"]
+        return {task["task_id"]: (task["state"], task["try_number"]) for task in tasks}
+
+    def log(self, dag: str, run: str, task: str, number: int) -> str:
+        answer = self.airflow.call("GET", f"/dags/{dag}/dagRuns/{run}/taskInstances/{task}/logs/{number}")
+        return "\n".join(str(line.get("event", "")) for line in answer["content"])
+
+    def runs(self, dag: str, kind: str) -> list[dict[str, Any]]:
+        """The runs of a DAG that were started in one way (asset_triggered, backfill, ...), the first one first."""
+        runs = self.airflow.call("GET", f"/dags/{dag}/dagRuns?limit=100")["dag_runs"]
+        return sorted((run for run in runs if run["run_type"] == kind), key=lambda run: str(run["run_after"]))
+
+    def fault(self, name: str, content: str) -> None:
+        (self.home / "faults" / name).write_text(content)
+
+    def process_of(self, verb: str, run: str = "*") -> int:
+        """The process that works on a stage, once it has kept its first checkpoint."""
+
+        def find() -> int | None:
+            for path in self.home.glob(f"runs/{run}/.ctr/ends/{verb}.json"):
+                record = json.loads(path.read_text())
+                if record["exit_code"] is None and (path.parents[1] / "checkpoints" / verb / "step").is_file():
+                    return int(record["process"])
+            return None
+
+        return int(self.until(find, f"{verb} to work"))
+
+    def done(self, flow: str, kind: str = "done") -> list[dict[str, Any]]:
+        return [json.loads(path.read_text()) for path in sorted(self.home.glob(f".ctr/ledger/{kind}/{flow}/*.json"))]
+
+    def until(self, look: Callable[[], Any], what: str) -> Any:
+        end = time.monotonic() + LIMIT_SECONDS
+        while time.monotonic() < end:
+            self.airflow.must_live()
+            found = look()
+            if found:
+                return found
+            time.sleep(0.2)
+        raise AssertionError(f"waited {LIMIT_SECONDS:g} s for {what}")
+
+    def _ended(self, dag: str, run: str) -> str | None:
+        state = self.airflow.call("GET", f"/dags/{dag}/dagRuns/{run}")["state"]
+        return str(state) if state in ("success", "failed") else None
+
+
+@contextmanager
+def reachable_folder() -> Iterator[Path]:
+    """A folder that the user postgres can reach, unlike pytest's own; CTR_KEEP leaves it there, for a look at its logs."""
+    made = Path(tempfile.mkdtemp(prefix="ctr-airflow-"))
+    made.chmod(0o755)
+    try:
+        yield made
+    finally:
+        if not os.environ.get("CTR_KEEP"):
+            shutil.rmtree(made)
+
+
+@contextmanager
+def scheduled(folder: Path, home: Path, dags: tuple[str, ...], settings: dict[str, str]) -> Iterator[World]:
+    """The four processes around the project at `home`, with `dags` switched on; no process is left at the end."""
+    resources = yaml.safe_load((home / "infra/resources.yaml").read_text())
+    resources["default"] |= {"first_wait_seconds": 1, "max_wait_seconds": 2}
+    resources["waiting"] |= {"poll_seconds": 1}
+    quick = folder / "quick.yaml"
+    quick.write_text(yaml.safe_dump(resources))
+    with postgres(folder / "postgres") as url, listening() as (webhook, told):
+        said = QUICK | {"CTR_RESOURCES": str(quick), "CTR_WEBHOOK": webhook} | settings
+        server = AirflowServer(folder / "home", home, free_port(), url, said)
+        with running(server) as airflow:
+            there = World(airflow, home, told)
+            there.until(lambda: airflow.call("GET", "/dags")["total_entries"] == 3, "three DAGs")
+            for dag in dags:
+                airflow.call("PATCH", f"/dags/{dag}", {"is_paused": False})
+            yield there
+    left = [line for line in _processes() if str(folder) in line]
+    assert left == [], "processes were left over"
+
+
+def skip_without_postgres() -> None:
+    try:
+        postgres_tools()
+    except ConfigError as error:
+        pytest.skip(str(error))
+
+
+@contextmanager
+def listening() -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Somebody who listens: a webhook on loopback, and what it heard."""
+    told: list[dict[str, Any]] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            told.extend(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["alerts"])
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/hook", told
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def _processes() -> list[str]:
+    return subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout.splitlines()
