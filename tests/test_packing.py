@@ -152,6 +152,25 @@ def test_the_card_holds_the_figures_and_the_limits(world: World, bundle: Bundle)
     assert all(line.endswith("|") for line in tables)
 
 
+def test_card_and_runbooks_name_the_command_that_goes_back(bundle: Bundle) -> None:
+    """As the command line has it: each option that they name is one of `rollback`'s."""
+    from typer.testing import CliRunner
+
+    from pipeline.promotion_cli import promotion_app
+
+    said = CliRunner().invoke(promotion_app, ["rollback", "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"}).output
+    assert "--hold" in said
+    assert "--to" in said
+    texts = {path.name: path.read_text() for path in (ROOT / "docs" / "runbooks").glob("*.md")}
+    ways_back = {name: text.partition("## Rollback")[2].partition("## Meaning")[0] for name, text in texts.items()}
+    ways_back["card.md"] = bundle.files["card.md"].decode().partition("## Going back")[2]
+    for name, way in ways_back.items():
+        assert "tag -a" not in way, name
+        assert "gto assign" not in way, name
+        assert "python -m pipeline rollback --hold" in way or "```" not in way, name
+    assert "```" in ways_back["CtrAucDrop.md"]
+
+
 def test_the_card_says_what_a_champion_scored_on_the_same_rows(world: World, bundle: Bundle, folder: Path) -> None:
     champion = Champion.from_bundle(folder, "v1.0.0")
     earlier = dataclasses.replace(champion, train_last_time=world.splits.span("test").first_time)

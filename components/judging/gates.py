@@ -1,11 +1,11 @@
-"""Every gate but that of the slices, each a line of the verdict, and the decision over them all."""
+"""Every gate but the two of the ratio, each a line of the verdict, and the decision over them all."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from components.evaluating.evaluation import Comparison, Evaluation, Figures
-from components.judging.slices import check_slices
+from components.judging.slices import check_overall, check_slices
 from components.judging.verdict import GateCheck, JudgeParams, Verdict
 
 
@@ -15,8 +15,8 @@ def judge(evaluation: Evaluation, params: JudgeParams) -> Verdict:
     checks = (
         *_quality(evaluation, params),
         _entropy(facts.challenger, params),
-        _overall_ratio(facts.challenger, params),
-        check_slices(evaluation.slices, facts.confidence, params),
+        check_overall(facts.challenger, params),
+        check_slices(evaluation.slices, facts.challenger, facts.confidence, params),
         _calibration_error(facts.challenger, params),
         _at_most(
             "train/serve parity",
@@ -99,16 +99,6 @@ def _entropy(challenger: Figures, params: JudgeParams) -> GateCheck:
     )
 
 
-def _overall_ratio(challenger: Figures, params: JudgeParams) -> GateCheck:
-    ratio = challenger.calibration_ratio.value
-    limit = params.ratio_low if ratio < 1 else params.ratio_high
-    words = (
-        f"{_promise(ratio)} overall: mean score {_percent(challenger.mean_score)}, click rate "
-        f"{_percent(challenger.click_rate)}, ratio {ratio:.3f} ({params.ratio_low:g} to {params.ratio_high:g} allowed)"
-    )
-    return GateCheck("calibration overall", ratio, limit, params.ratio_low <= ratio <= params.ratio_high, words)
-
-
 def _calibration_error(challenger: Figures, params: JudgeParams) -> GateCheck:
     error, null = challenger.calibration_error, challenger.calibration_error_null
     limit = null + params.max_ece_excess_share * challenger.click_rate
@@ -144,12 +134,6 @@ def _reasons_for(evaluation: Evaluation, checks: Sequence[GateCheck]) -> tuple[s
     against = f"against champion {champion}" if champion is not None else "of a first promotion"
     told = [check.words for check in checks if check.name in ("AUC", "log loss", "calibration overall")]
     return (f"all {len(checks)} checks {against} passed", *told)
-
-
-def _promise(ratio: float) -> str:
-    if abs(ratio - 1) < 0.005:
-        return "scores promise as many clicks as come"
-    return f"scores promise {_percent(abs(ratio - 1))} {'more' if ratio > 1 else 'fewer'} clicks than come"
 
 
 def _percent(share: float) -> str:

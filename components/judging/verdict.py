@@ -19,7 +19,8 @@ class JudgeParams(Strict):
     max_normalised_entropy     log loss as a share of the click rate's own entropy, with the upper bound of its interval
     max_auc_loss               AUC that a challenger may lose against the champion, with the lower bound of the difference
     max_log_loss_rise_share    rise of log loss as a share of the champion's, with the upper bound of the difference
-    ratio_low, ratio_high      band of mean score / click rate, overall and in every slice large enough for it
+    ratio_low, ratio_high      band of mean score / click rate outside of which no interval may lie, overall and in
+                               every slice large enough for it
     max_ece_excess_share       how far ECE may lie above its null, as a share of the click rate
     max_parity_difference      score of the exported scorer against that of the trained network, absolute
     max_flops_per_row          floating point operations for one row

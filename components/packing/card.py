@@ -206,13 +206,11 @@ def _going_back(log: str) -> str:
         [
             "## Going back",
             "",
-            f"Versions are git tags `ctr-ranker-{log}@vX.Y.Z`; the one that serves is the last `ctr-ranker-{log}#prod#N`. "
-            f"In the registry's repository `gto history ctr-ranker-{log}` lists them, and",
+            "    python -m pipeline rollback --hold REASON",
             "",
-            f"    gto assign ctr-ranker-{log} --version vX.Y.Z --stage prod",
-            "    git push --tags",
-            "",
-            "makes an earlier one the champion again; the next `fetch` brings it.",
+            "makes the version before this one the champion again (`--to vX.Y.Z` another; `python -m pipeline history` lists "
+            "them). Running services take it over by themselves, and nothing is promoted until `python -m pipeline release`. "
+            f"Versions are git tags `ctr-ranker-{log}@vX.Y.Z`; the last `ctr-ranker-{log}#prod#N` is the champion.",
         ]
     )
 
