@@ -32,13 +32,13 @@ def expectation(reference: Counts, reference_rows: Counts, served_rows: Counts, 
     precision follows from the variance of a weighted mean: 1 / sum(weight^2 / rows).
     """
     weights = served_rows / served_rows.sum()
-    has_own = reference_rows >= minimum_hour_rows
-    own_shares = reference[has_own] / reference_rows[has_own, None]
-    pooled_shares = reference.sum(axis=0) / reference_rows.sum()
-    pooled_weight = float(weights[~has_own].sum())
-    shares = weights[has_own] @ own_shares + pooled_weight * pooled_shares
+    has_own = (reference_rows >= minimum_hour_rows) & (served_rows > 0)
+    shares = weights[has_own] @ (reference[has_own] / reference_rows[has_own, None])
     variance = float((weights[has_own] ** 2 / reference_rows[has_own]).sum())
-    variance += pooled_weight**2 / float(reference_rows.sum())
+    pooled_weight = float(weights[~has_own].sum())
+    if pooled_weight > 0:
+        shares = shares + pooled_weight * (reference.sum(axis=0) / reference_rows.sum())
+        variance += pooled_weight**2 / float(reference_rows.sum())
     return Expectation(shares, 1 / variance)
 
 

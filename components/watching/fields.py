@@ -55,7 +55,12 @@ def movers(profile: ReferenceProfile, tally: Tally, field: FieldBins, limits: Li
 
 
 def vanished(
-    profile: ReferenceProfile, tally: Tally, field: FieldBins, limits: Limits, levels: Levels
+    profile: ReferenceProfile,
+    tally: Tally,
+    field: FieldBins,
+    limits: Limits,
+    levels: Levels,
+    expected: Expectation | None = None,
 ) -> tuple[Measure | None, tuple[str, ...]]:
     """The values that no row has although the reference promises some, as one measure, and their names, largest first.
 
@@ -64,7 +69,7 @@ def vanished(
     if field.kind != "categorical" or not field.values:
         return None, ()
     name = f"field:{field.name}"
-    expected = _expect(profile, tally, name, limits)
+    expected = expected or _expect(profile, tally, name, limits)
     served = tally.counts[name].sum(axis=0)[FIRST_VALUE_BIN:]
     shares = expected.shares[FIRST_VALUE_BIN:]
     log_chance = shares * expected.num_rows * np.log(expected.num_rows / (expected.num_rows + tally.num_rows))
@@ -123,7 +128,7 @@ def _measure_field(
     effect = (share - usual) / change  # fewer of them no one needs to be told
     level = levels.of("field_unseen")
     measures.append(Measure("field_unseen", field.name, share, usual, usual + change, effect, num_rows, p_value, level))
-    gone, _ = vanished(profile, tally, field, limits, levels)
+    gone, _ = vanished(profile, tally, field, limits, levels, expected)
     measures += [] if gone is None else [gone]
     present = slice(MISSING_BIN + 1, None)
     measures += _measure_stability("field_drift", field.name, profile, tally, name, present, limits, levels)

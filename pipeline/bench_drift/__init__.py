@@ -1,0 +1,75 @@
+"""`python -m pipeline bench drift`: how often watching is wrong on quiet days, how often it finds a fault, and how fast it is.
+
+quiet   hours of a log that stays as it is, as counts; whatever is found is false
+faults  faults put into quiet hours, and Evidently's default preset on the same rows
+speed   ten million rows through the whole stage
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from components.watching import WatchParams
+from components.workbench import Progress
+from pipeline.alerting.params import WarnParams
+from pipeline.bench_drift.faults import Trials, try_click_faults, try_row_faults
+from pipeline.bench_drift.peers import Peer
+from pipeline.bench_drift.quiet import DAYS_PER_QUARTER, DAYS_PER_WEEK, watch_quiet_days
+from pipeline.bench_drift.speed import time_watch
+from pipeline.params import read_settings
+
+PARTS = ("quiet", "faults", "speed")
+NUM_FIELDS = 40
+REFERENCE_ROWS = 500_000
+
+
+def run_bench_drift(
+    root: Path, only: str | None, days: int, seeds: int, trials: int, peer_trials: int, rows: int, progress: Progress
+) -> dict[str, Any]:
+    """Run the parts asked for (all by default) with the workspace's params; tables on stderr, the figures given back."""
+    settings = read_settings(root)
+    params, objective = settings.section("watch", WatchParams), settings.section("warn", WarnParams).objective
+    figures: dict[str, Any] = {}
+    if only in (None, "quiet"):
+        quiet = watch_quiet_days(days, seeds, NUM_FIELDS, 480_000, REFERENCE_ROWS, params, objective, progress)
+        _say(f"{quiet.num_windows:,} quiet hours: incidents {dict(quiet.incidents)}, by check {dict(quiet.checks)}")
+        figures["false_pages_per_quarter"] = quiet.per_days("page", DAYS_PER_QUARTER)
+        figures["false_tickets_per_week"] = quiet.per_days("ticket", DAYS_PER_WEEK)
+        figures["quiet"] = {key: value for key, value in asdict(quiet).items() if key != "seeds_with_pages"}
+    if only in (None, "faults"):
+        peer = Peer(peer_trials, 5_000) if peer_trials else None
+        found = try_row_faults(trials, 20_000, peer, params, progress)
+        of_clicks, powers = try_click_faults(trials, params, progress)
+        found |= of_clicks
+        _say(_table(found, peer))
+        figures["detection"] = {name: one.share for name, one in found.items() if name != "none"}
+        figures["mean_hours"] = {name: one.mean_hours for name, one in found.items() if one.hours}
+        figures["power_by_rows"] = powers
+    if only in (None, "speed"):
+        figures["seconds_10m_rows"], figures["peak_bytes"] = time_watch(rows, params, progress)
+        figures["rows"] = rows
+    return figures
+
+
+def _table(found: dict[str, Trials], peer: Peer | None) -> str:
+    lines = [
+        "| fault | rows | trials | found in the first hour | mean hours | Evidently: the column | the data set |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, one in found.items():
+        asked = one.num_peer_trials
+        column, whole = (
+            f"{count} of {asked}" if peer and asked else "-" for count in (one.num_peer_column, one.num_peer_dataset)
+        )
+        column += f", {one.num_peer_errors} errors" if one.num_peer_errors else ""
+        share = f"{one.share:.1%}" if one.num_trials else "-"
+        hours = f"{one.mean_hours:.2f}" if one.hours else "-"
+        lines.append(f"| {name} | {one.num_rows:,} | {one.num_trials} | {share} | {hours} | {column} | {whole} |")
+    return "\n".join(lines)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
