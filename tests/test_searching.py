@@ -17,6 +17,7 @@ from components.autopi.darts import DartsSearch
 from components.autopi.discretising import discretise
 from components.autopi.network import FoundNetwork
 from components.autopi.operators import PAPER_OPERATORS
+from components.autopi.search_params import TrialParams
 from components.autopi.searching import STRATEGIES, SearchParams, search_architecture
 from components.autopi.supernet import edges_of
 from components.errors import ConfigError, DataError, Stopped
@@ -44,6 +45,17 @@ PARAMS = SearchParams(
     use_annealing=True,
     skip_noise_share=0.03,
     checkpoint_seconds=0.0,
+    trial=TrialParams(
+        num_candidates=6,
+        supernet_share=0.0,
+        rung_epochs=(0.5, 1.0, 2.0),
+        kept_share=0.5,
+        num_seeds=1,
+        learning_rate=0.02,
+        dropout=0.1,
+        hidden_widths=(),
+    ),
+    trial_embedding_l2=0.001,
 )
 LINE = "4 fields | interaction fm(0) skip(0)+fm(1) | ensemble skip(0)+skip(1) fm(0)+senet(2)"
 
@@ -220,17 +232,6 @@ def test_a_fixed_architecture_is_taken_over_if_it_fits(small: Any, tmp_path: Pat
         search_architecture(small, wrong, bench(tmp_path))
 
 
-def test_a_random_architecture_has_the_shape_of_a_found_one(small: Any, tmp_path: Path) -> None:
-    params = dataclasses.replace(PARAMS, strategy="random", num_nodes=4)
-    drawn = [search_architecture(small, dataclasses.replace(params, seed=seed), bench(tmp_path)) for seed in range(40)]
-    lines = {found.architecture.to_text() for found in drawn}
-    assert len(lines) == 40
-    assert {operator for found in drawn for operator in found.architecture.operators()} == set(PAPER_OPERATORS)
-    for found in drawn:
-        assert [len(edges) for edges in found.architecture.interaction.nodes] == [1, 2, 2, 2]
-        assert [len(edges) for edges in found.architecture.ensemble.nodes] == [2, 2, 2, 2]
-
-
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -241,6 +242,9 @@ def test_a_random_architecture_has_the_shape_of_a_found_one(small: Any, tmp_path
         ({"batch_rows": 1}, "batch_rows: 1"),
         ({"strategy": "fixed"}, "needs one line"),
         ({"fixed_architecture": LINE}, "the others take null"),
+        ({"trial": dataclasses.replace(PARAMS.trial, rung_epochs=(2.0, 1.0))}, "rung_epochs one or more"),
+        ({"trial": dataclasses.replace(PARAMS.trial, kept_share=1.0)}, "0 < trial.kept_share < 1"),
+        ({"trial_embedding_l2": -1.0}, "trial_embedding_l2 >= 0"),
     ],
 )
 def test_params_that_make_no_search_are_refused(small: Any, tmp_path: Path, change: dict[str, Any], words: str) -> None:
@@ -254,7 +258,7 @@ def test_a_log_too_small_to_be_halved_is_refused(tmp_path: Path) -> None:
 
 
 def test_every_strategy_can_be_named() -> None:
-    assert set(STRATEGIES) == {"darts", "random", "fixed"}
+    assert set(STRATEGIES) == {"darts", "random", "halving", "fixed"}
 
 
 def test_weights_and_alpha_learn_from_different_halves(small: Any, tmp_path: Path) -> None:

@@ -156,26 +156,60 @@ class EpochRecord(Strict):
 
 
 @dataclass(frozen=True)
+class TrialRecord(Strict):
+    """One candidate trained from scratch with one seed, as it stood at the rungs that it reached.
+
+    number      the candidate's, from 0
+    origin      "supernet" (drawn from alpha and beta, or their strongest) or "random"
+    line        the architecture
+    strength    mean log of the supernet's strengths of its edges; None where there was no supernet
+    steps       batches that it had learned from at each rung
+    tune_auc, tune_log_loss   at each rung
+    num_parameters, num_flops   beside the embeddings
+    """
+
+    number: int
+    origin: str
+    seed: int
+    line: str
+    strength: float | None
+    steps: tuple[int, ...]
+    tune_auc: tuple[float, ...]
+    tune_log_loss: tuple[float, ...]
+    num_parameters: int
+    num_flops: int
+
+
+@dataclass(frozen=True)
 class Collapse(Strict):
-    """Signs of a search gone to skip connections.
+    """Signs of a search gone to skip connections, or of a supernet that does not know what is good.
 
     skip_share       share of skip among the kept edges
-    alpha_entropy    mean entropy of softmax(alpha) over the supernet's edges, divided by log O (1: undecided, 0: decided)
+    alpha_entropy    mean entropy of softmax(alpha) over the supernet's edges, divided by log O (1: undecided, 0: decided);
+                     None where there was no supernet
+    rank_correlation  Spearman's, between candidates' log strengths in the supernet and their AUC on tune after the first
+                     rung of training from scratch; None where fewer than three can be compared
+    num_ranked       candidates it was taken over
     """
 
     skip_share: float
-    alpha_entropy: float
+    alpha_entropy: float | None
+    rank_correlation: float | None = None
+    num_ranked: int = 0
 
 
 @dataclass(frozen=True)
 class FoundArchitecture(Strict):
     """What the search yields: the architecture, and how it came to it.
 
-    strategy       "darts", "fixed" or "random"
+    strategy       a name in STRATEGIES
     operators      the names in the search space, in the order of alpha's columns
+    history        the supernet's epochs
     best_epoch     the epoch whose alpha and beta were discretised; None where nothing was learned
     rows_seen      rows that passed through the supernet forwards and backwards
     limit_batches  as the workbench had it: not None marks a quick look
+    trials         every training of a candidate from scratch, in order; what is absent in older artifacts is none
+    trial_rows     rows that passed through candidates forwards and backwards
     """
 
     architecture: Architecture
@@ -186,6 +220,8 @@ class FoundArchitecture(Strict):
     collapse: Collapse | None
     rows_seen: int
     limit_batches: int | None
+    trials: tuple[TrialRecord, ...] = ()
+    trial_rows: int = 0
 
     def save(self, folder: Path) -> None:
         """Write architecture.json (with the course of the search) and the one line of text."""

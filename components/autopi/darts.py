@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,19 +17,19 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from components.autopi.architecture import Architecture, Collapse, EpochRecord, FoundArchitecture
+from components.autopi.architecture import Architecture, EpochRecord, FoundArchitecture
+from components.autopi.collapse import measure_collapse
+from components.autopi.cost import write_cost
 from components.autopi.discretising import discretise
+from components.autopi.identity import identity_of
 from components.autopi.search_params import SearchParams
 from components.autopi.supernet import SkipNoise, Space, Supernet
 from components.batching import Batches, pick_device
-from components.checkpoint import digest_of, flatten_optimizer, load_checkpoint, restore_optimizer, save_checkpoint
+from components.checkpoint import flatten_optimizer, load_checkpoint, restore_optimizer, save_checkpoint
 from components.encoding import Encoded
 from components.errors import ConfigError, DataError
 from components.metrics import auc, log_loss
 from components.workbench import Workbench
-
-# The files whose text decides what a step computes; a checkpoint made by other text is not gone on from.
-_CODE = ("autopi/*.py", "batching.py", "rankers/ranker.py", "metrics.py")
 
 
 class DartsSearch:
@@ -81,17 +80,9 @@ class DartsSearch:
         self.rows_seen = 0
         # Sums of the epoch's losses (weights, alpha) in float64, kept on the device so that no step waits for them.
         self.loss_sums = torch.zeros(2, dtype=torch.float64, device=device)
-        self._identity: dict[str, Any] = {
-            "work": "search",
-            "data": digest_of(
-                np.ascontiguousarray(part).data for split in (train, tune) for part in (split.ids, split.clicks)
-            ),
-            "params": dataclasses.asdict(params),
-            "code": _digest_code(),
-            "torch": str(torch.__version__),
-            "device": device.type,
-            "limit_batches": workbench.limit_batches,
-        }
+        self._identity = {"work": "search", **identity_of(encoded, params, workbench)}
+        self.seconds, self.core_seconds = 0.0, 0.0
+        self._since = (time.monotonic(), time.process_time())
         self._last_checkpoint = time.monotonic()
 
     def run(self) -> FoundArchitecture:
@@ -210,21 +201,24 @@ class DartsSearch:
         return discretise(strengths, self.params.operators, self.params.edges_per_node, self.num_fields)
 
     def _conclude(self) -> FoundArchitecture:
-        best = min(self.history, key=lambda record: record.tune_log_loss)
+        best = self.best_record()
         architecture = Architecture.from_text(best.line, "the search's history")
-        kept = architecture.operators()
-        shares = torch.tensor([*best.alpha_interaction, *best.alpha_ensemble], dtype=torch.float64).softmax(1)
-        entropy = -(shares * shares.log()).sum(1).mean() / max(math.log(shares.shape[1]), 1e-12)
-        return FoundArchitecture(
+        found = FoundArchitecture(
             architecture=architecture,
-            strategy="darts",
+            strategy=self.params.strategy,
             operators=self.params.operators,
             history=tuple(self.history),
             best_epoch=best.epoch,
-            collapse=Collapse(kept.count("skip") / len(kept), float(entropy)),
+            collapse=measure_collapse(architecture, best, ()),
             rows_seen=self.rows_seen,
             limit_batches=self.workbench.limit_batches,
         )
+        write_cost(self.workbench.checkpoints, found, self.seconds, self.core_seconds)
+        return found
+
+    def best_record(self) -> EpochRecord:
+        """The epoch with the lowest log loss on tune so far."""
+        return min(self.history, key=lambda record: record.tune_log_loss)
 
     def _steps_done(self) -> int:
         return (self.epoch - 1) * self.steps_per_epoch + self.batch
@@ -237,7 +231,7 @@ class DartsSearch:
         )
         if self.history:
             last = self.history[-1]
-            best = min(self.history, key=lambda record: record.tune_log_loss)
+            best = self.best_record()
             note += (
                 f", tune log loss {last.tune_log_loss:.4f}, AUC {last.tune_auc:.4f}, temperature {last.temperature:.2f}"
             )
@@ -252,7 +246,11 @@ class DartsSearch:
 
     def _save(self) -> None:
         tensors = {f"supernet.{name}": tensor for name, tensor in self.supernet.state_dict().items()}
-        facts: dict[str, Any] = {"epoch": self.epoch, "batch": self.batch, "rows_seen": self.rows_seen}
+        now = (time.monotonic(), time.process_time())
+        self.seconds += now[0] - self._since[0]
+        self.core_seconds += now[1] - self._since[1]
+        self._since = now
+        facts: dict[str, Any] = {name: getattr(self, name) for name in _COUNTS}
         for name, optimizer in (("weight_optimizer", self.weight_optimizer), ("alpha_optimizer", self.alpha_optimizer)):
             more, facts[name] = flatten_optimizer(name, optimizer)
             tensors |= more
@@ -276,11 +274,13 @@ class DartsSearch:
             restore_optimizer(name, optimizer, found.tensors, found.facts[name])
         self.noise.generator.set_state(found.tensors["noise"])
         self.loss_sums.copy_(found.tensors["loss_sums"])
-        self.epoch, self.batch, self.rows_seen = (found.facts[key] for key in ("epoch", "batch", "rows_seen"))
+        for name in _COUNTS:
+            setattr(self, name, found.facts[name])
         self.history = [_record(content) for content in found.facts["history"]]
         say(f"going on from epoch {self.epoch}, batch {self.batch}")
 
 
+_COUNTS = ("epoch", "batch", "rows_seen", "seconds", "core_seconds")
 _ARCHITECTURE = ("alpha_interaction", "beta_interaction", "alpha_ensemble", "beta_ensemble")
 
 
@@ -289,9 +289,3 @@ def _record(content: dict[str, Any]) -> EpochRecord:
     pairs = {name: tuple(map(tuple, content[name])) for name in ("alpha_interaction", "alpha_ensemble")}
     single = {name: tuple(content[name]) for name in ("beta_interaction", "beta_ensemble")}
     return EpochRecord(**{**content, **pairs, **single})
-
-
-def _digest_code() -> str:
-    components = Path(__file__).resolve().parent.parent
-    paths = sorted({path for pattern in _CODE for path in components.glob(pattern)})
-    return digest_of(part for path in paths for part in (path.name.encode(), path.read_bytes()))

@@ -6,9 +6,33 @@ from typing import Any
 
 import numpy as np
 
-from components.autopi.architecture import NUM_INPUTS, Architecture, Cell, Edge
+from components.autopi.architecture import NUM_INPUTS, Architecture, Cell, Edge, EpochRecord
 
 Strengths = np.ndarray[Any, np.dtype[np.float64]]
+
+
+def strengths_of(record: EpochRecord) -> dict[str, Strengths]:
+    """softmax(alpha) * softmax(beta) as an epoch left them, (E, O) for each cell; beta's softmax runs over a node's edges."""
+    found: dict[str, Strengths] = {}
+    logits = {
+        "interaction": (record.alpha_interaction, record.beta_interaction),
+        "ensemble": (record.alpha_ensemble, record.beta_ensemble),
+    }
+    for name, (alpha, beta) in logits.items():
+        strength_eo, beta_e = _softmax(np.array(alpha, np.float64)), np.array(beta, np.float64)
+        start, target = 0, NUM_INPUTS[name]
+        while start < len(beta_e):
+            strength_eo[start : start + target] *= _softmax(beta_e[start : start + target])[:, None]
+            start += target
+            target += 1
+        found[name] = strength_eo
+    return found
+
+
+def _softmax(logits: Strengths) -> Strengths:
+    powers: Strengths = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    shares: Strengths = powers / powers.sum(axis=-1, keepdims=True)
+    return shares
 
 
 def discretise(

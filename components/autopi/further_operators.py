@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-from components.autopi.operator import Operator, uniform_weights
+from components.autopi.edge_operator import Operator, uniform_weights
 
 # Hidden numbers of the two-layer perceptron to one of its inputs: 400 beside 10 fields of width 10, as the tuned plain
 # perceptrons of the public boards have it.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from components.autopi.edge_operator import Operator, uniform_weights
 from components.autopi.further_operators import CrossLayer, Gate, HadamardProduct, OuterProduct, TwoLayerPerceptron
-from components.autopi.operator import Operator, uniform_weights
 from components.autopi.paper_operators import (
     Convolution1d,
     FactorizationMachine,

@@ -1,4 +1,4 @@
-"""The six operators of the AutoPI paper (Meng et al. 2021, section 3.2); see `operator` for what all of them share.
+"""The six operators of the AutoPI paper (Meng et al. 2021, section 3.2); see `edge_operator` for what all of them share.
 
 `X` below is the node, x_f the vector of field f. Letters: B rows in a batch, F fields, D embedding width, E edges, H hidden.
 """
@@ -10,7 +10,7 @@ import math
 import torch
 
 from components.autopi.attending import attend
-from components.autopi.operator import Operator, uniform_weights
+from components.autopi.edge_operator import Operator, uniform_weights
 from components.autopi.results import Gated
 
 # FiBiNET's reduction in the squeeze-and-excitation layer: H = F / 3.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,12 +12,37 @@ from components.strict import Strict
 
 
 @dataclass(frozen=True)
+class TrialParams(Strict):
+    """How `random` and `halving` train candidates from scratch, and how many.
+
+    num_candidates   architectures that halving begins with; random takes as many as halving's trials would pay for
+    supernet_share   share of halving's candidates that are drawn from the alpha and beta of a supernet, which is searched
+                     first (as by darts); 0: no supernet
+    rung_epochs      passes over train after which candidates are compared on tune, ascending; the last is a whole trial
+    kept_share       share of the candidates that goes on to the next rung
+    num_seeds        trainings from scratch of each candidate of the last rung; their mean AUC on tune decides
+    learning_rate    Adam's at the start; falls to 0 along a cosine over the last rung
+    dropout          as RankerParams has it
+    hidden_widths    as RankerParams has it: the head behind the cells
+    """
+
+    num_candidates: int
+    supernet_share: float
+    rung_epochs: tuple[float, ...]
+    kept_share: float
+    num_seeds: int
+    learning_rate: float
+    dropout: float
+    hidden_widths: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class SearchParams(Strict):
     """What is searched, and how.
 
-    strategy             "darts" (first order, as in the paper), "random" (one architecture drawn) or "fixed"
+    strategy             "darts" (first order, as in the paper), "random" and "halving" (candidates trained from scratch), "fixed"
     fixed_architecture   the one-line text that "fixed" takes over; null for the other strategies
-    seed                 of the halves, the initial weights, the order of rows, the noise and the draw
+    seed                 of the halves, the initial weights, the order of rows, the noise and the draws
     operators            names in OPERATORS that an edge may carry
     num_nodes            N, inner nodes a cell
     edges_per_node       edges kept at a node, from as many different nodes (fewer where there are fewer nodes before it)
@@ -33,9 +59,11 @@ class SearchParams(Strict):
     use_annealing        temperature (1 + log T) / (1 + log t) in epoch t; 1 without
     skip_noise_share     standard deviation of the noise on skip, as a share of the node's; 0 for none
     checkpoint_seconds   at most so long between two checkpoints within an epoch
+    trial                see TrialParams
+    trial_embedding_l2   L2 penalty on embeddings in trials
     """
 
-    strategy: Literal["darts", "random", "fixed"]
+    strategy: Literal["darts", "random", "halving", "fixed"]
     fixed_architecture: str | None
     seed: int
     operators: tuple[str, ...]
@@ -54,6 +82,8 @@ class SearchParams(Strict):
     use_annealing: bool
     skip_noise_share: float
     checkpoint_seconds: float
+    trial: TrialParams
+    trial_embedding_l2: float
 
 
 def check_params(params: SearchParams) -> None:
@@ -74,3 +104,23 @@ def check_params(params: SearchParams) -> None:
             f"{where}: strategy {params.strategy!r} with fixed_architecture {params.fixed_architecture!r}; "
             "the strategy 'fixed' needs one line of architecture, the others take null"
         )
+    _check_trial(params.trial, params.trial_embedding_l2, where)
+
+
+def _check_trial(trial: TrialParams, embedding_l2: float, where: str) -> None:
+    promises = {
+        "trial.num_candidates >= 1": trial.num_candidates >= 1,
+        "0 <= trial.supernet_share <= 1": 0 <= trial.supernet_share <= 1,
+        "trial.rung_epochs one or more, positive and ascending": len(trial.rung_epochs) > 0
+        and trial.rung_epochs[0] > 0
+        and all(one < other for one, other in itertools.pairwise(trial.rung_epochs)),
+        "0 < trial.kept_share < 1": 0 < trial.kept_share < 1,
+        "trial.num_seeds >= 1": trial.num_seeds >= 1,
+        "trial.learning_rate > 0": trial.learning_rate > 0,
+        "0 <= trial.dropout < 1": 0 <= trial.dropout < 1,
+        "trial.hidden_widths >= 1": all(width >= 1 for width in trial.hidden_widths),
+        "trial_embedding_l2 >= 0": embedding_l2 >= 0,
+    }
+    broken = [promise for promise, holds in promises.items() if not holds]
+    if broken:
+        raise ConfigError(f"{where} promises do not hold: {'; '.join(broken)}; got {trial}, {embedding_l2}")

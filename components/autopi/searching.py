@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
-
-from components.autopi.architecture import NUM_INPUTS, Architecture, Cell, Edge, FoundArchitecture
+from components.autopi.architecture import Architecture, FoundArchitecture
 from components.autopi.darts import DartsSearch
+from components.autopi.halving import search_halving, search_random
 from components.autopi.network import check_fits
 from components.autopi.search_params import SearchParams, check_params
 from components.encoding import Encoded
@@ -41,31 +40,9 @@ def _take_fixed(encoded: Encoded, params: SearchParams, workbench: Workbench) ->
     )
 
 
-def _draw_random(encoded: Encoded, params: SearchParams, workbench: Workbench) -> FoundArchitecture:
-    """One architecture from the same space: at each node the sources drawn without, the operators with replacement."""
-    generator = np.random.default_rng(params.seed)
-    cells = {name: _draw_cell(name, params, generator) for name in NUM_INPUTS}
-    architecture = Architecture(len(encoded.field_sizes), cells["interaction"], cells["ensemble"])
-    return FoundArchitecture(
-        architecture, "random", params.operators, (), None, None, rows_seen=0, limit_batches=workbench.limit_batches
-    )
-
-
-def _draw_cell(name: str, params: SearchParams, generator: np.random.Generator) -> Cell:
-    first = NUM_INPUTS[name]
-    nodes = []
-    for target in range(first, first + params.num_nodes):
-        sources = generator.choice(target, size=min(params.edges_per_node, target), replace=False)
-        drawn = generator.integers(len(params.operators), size=len(sources))
-        edges = (
-            Edge(int(source), params.operators[number], None) for source, number in zip(sources, drawn, strict=True)
-        )
-        nodes.append(tuple(sorted(edges, key=lambda edge: edge.source)))
-    return Cell(first, tuple(nodes))
-
-
 STRATEGIES: dict[str, Callable[[Encoded, SearchParams, Workbench], FoundArchitecture]] = {
     "darts": _search_darts,
-    "random": _draw_random,
+    "random": search_random,
+    "halving": search_halving,
     "fixed": _take_fixed,
 }

@@ -1,0 +1,201 @@
+"""Successive halving: many architectures trained from scratch a little, the better ones further; the winner is best on tune.
+
+Alpha alone is a poor judge: supernets rank architectures weakly, and random search with early stopping is a strong rival of
+gradient search (Li and Talwalkar 2019, "Random search and reproducibility for NAS"; the rungs are those of Jamieson and
+Talwalkar 2016). So the supernet, if asked at all, only proposes candidates beside random ones, and training decides.
+
+Each trial keeps its own checkpoint and its record is decided by it alone; so this search has no state of its own: one that
+was stopped runs through the same rungs again and finds them done.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from components.autopi.architecture import Architecture, EpochRecord, FoundArchitecture, TrialRecord
+from components.autopi.collapse import measure_collapse
+from components.autopi.cost import write_cost
+from components.autopi.darts import DartsSearch
+from components.autopi.discretising import Strengths, strengths_of
+from components.autopi.identity import identity_of
+from components.autopi.sampling import draw_architecture, even_strengths, log_strength
+from components.autopi.search_params import SearchParams
+from components.autopi.trial import Candidate, Ground, Trial, forget
+from components.checkpoint import load_checkpoint
+from components.encoding import Encoded
+from components.errors import ConfigError
+from components.workbench import Workbench
+
+# So many draws in a row that give nothing new mean that the space has no more architectures.
+_MAX_REPEATED_DRAWS = 1000
+
+
+def search_halving(encoded: Encoded, params: SearchParams, workbench: Workbench) -> FoundArchitecture:
+    """Some candidates from a supernet's alpha and beta (where supernet_share says so), the others random; then rungs."""
+    count = round(params.trial.num_candidates * params.trial.supernet_share)
+    supernet: DartsSearch | None = None
+    if count > 0:
+        supernet = DartsSearch(
+            encoded, params, dataclasses.replace(workbench, checkpoints=workbench.checkpoints / "supernet")
+        )
+        supernet.run()
+    best = None if supernet is None else supernet.best_record()
+    candidates = _draw_candidates(params, len(encoded.field_sizes), best, count, params.trial.num_candidates)
+    return _decide("halving", encoded, params, workbench, candidates, params.trial.rung_epochs, supernet)
+
+
+def search_random(encoded: Encoded, params: SearchParams, workbench: Workbench) -> FoundArchitecture:
+    """As many random architectures, each trained as far as the last rung, as halving's trials would pay for (AutoPI-R)."""
+    trial = params.trial
+    longest = trial.rung_epochs[-1] * trial.num_seeds
+    affordable = max(1, int(epochs_of_halving(params) / longest + 1e-9))
+    candidates = _draw_candidates(params, len(encoded.field_sizes), None, 0, affordable)
+    return _decide("random", encoded, params, workbench, candidates, trial.rung_epochs[-1:], None)
+
+
+def epochs_of_halving(params: SearchParams) -> float:
+    """Passes over train that all trials of `halving` take together, the supernet's not counted."""
+    trial = params.trial
+    alive, before, total = trial.num_candidates, 0.0, 0.0
+    for rung, epochs in enumerate(trial.rung_epochs):
+        alive = alive if rung == 0 else num_kept(alive, trial.kept_share)
+        total += alive * (epochs - before)
+        before = epochs
+    return total + alive * (trial.num_seeds - 1) * before
+
+
+def num_kept(alive: int, share: float) -> int:
+    """How many of `alive` candidates go on."""
+    return max(1, math.ceil(alive * share - 1e-9))
+
+
+def _draw_candidates(
+    params: SearchParams, num_fields: int, best: EpochRecord | None, num_from_supernet: int, count: int
+) -> list[Candidate]:
+    """First what the supernet would take itself, then draws by its strengths, then random ones; no architecture twice."""
+    generator = np.random.default_rng([params.seed, 1])
+    learned = None if best is None else strengths_of(best)
+    even = even_strengths(params.num_nodes, len(params.operators))
+    candidates: list[Candidate] = []
+    known: set[str] = set()
+    if best is not None and learned is not None:
+        strongest = Architecture.from_text(best.line, "the search's history")
+        candidates.append(Candidate(0, "supernet", strongest, log_strength(strongest, learned, params.operators)))
+        known.add(_plain(strongest))
+    num_repeated = 0
+    while len(candidates) < count:
+        is_learned = learned is not None and len(candidates) < num_from_supernet
+        strengths: dict[str, Strengths] = learned if is_learned and learned is not None else even
+        drawn = draw_architecture(strengths, params.operators, params.edges_per_node, num_fields, generator)
+        if _plain(drawn) in known:
+            num_repeated += 1
+            if num_repeated == _MAX_REPEATED_DRAWS:
+                break
+            continue
+        num_repeated = 0
+        known.add(_plain(drawn))
+        strength = None if learned is None else log_strength(drawn, learned, params.operators)
+        candidates.append(Candidate(len(candidates), "supernet" if is_learned else "random", drawn, strength))
+    return candidates
+
+
+def _plain(architecture: Architecture) -> str:
+    """Its line without strengths, by which two are the same."""
+    edges = [
+        tuple((edge.source, edge.operator) for edge in node) for _, cell in architecture.cells() for node in cell.nodes
+    ]
+    return repr(edges)
+
+
+def _decide(
+    strategy: str,
+    encoded: Encoded,
+    params: SearchParams,
+    workbench: Workbench,
+    candidates: Sequence[Candidate],
+    rung_epochs: Sequence[float],
+    supernet: DartsSearch | None,
+) -> FoundArchitecture:
+    """Rung by rung; then the artifact, and the cost beside it."""
+    ground = Ground(encoded, params, workbench, identity_of(encoded, params, workbench), rung_epochs)
+    _mind_resume(ground, candidates, supernet)
+    trials: dict[tuple[int, int], Trial] = {}
+    alive = list(candidates)
+    ground.steps_total = _steps_in_all(ground, len(candidates))
+    for rung in range(len(ground.rungs)):
+        is_last = rung == len(ground.rungs) - 1
+        seeds = [params.seed + more for more in range(params.trial.num_seeds if is_last else 1)]
+        quality: dict[int, float] = {}
+        for candidate in alive:
+            ground.so_far = _so_far(rung, len(ground.rungs), candidates, quality)
+            of_seeds = []
+            for seed in seeds:
+                if (candidate.number, seed) not in trials:
+                    trials[candidate.number, seed] = Trial(candidate, seed, ground)
+                of_seeds.append(trials[candidate.number, seed].run_to(rung).tune_auc[rung])
+            quality[candidate.number] = float(np.mean(of_seeds))
+            ground.so_far = _so_far(rung, len(ground.rungs), candidates, quality)
+            ground.tell(f"candidate {candidate.number} has {quality[candidate.number]:.5f}")
+        alive.sort(key=lambda candidate: (-quality[candidate.number], candidate.number))
+        if not is_last:
+            going_on = num_kept(len(alive), params.trial.kept_share)
+            for candidate in alive[going_on:]:
+                trials[candidate.number, params.seed].retire()
+            alive = alive[:going_on]
+    records = tuple(trials[key].record() for key in sorted(trials))
+    winner = alive[0].architecture
+    best = None if supernet is None else supernet.best_record()
+    found = FoundArchitecture(
+        architecture=winner,
+        strategy=strategy,
+        operators=params.operators,
+        history=() if supernet is None else tuple(supernet.history),
+        best_epoch=None if best is None else best.epoch,
+        collapse=measure_collapse(winner, best, _ranked(records, params.seed)),
+        rows_seen=0 if supernet is None else supernet.rows_seen,
+        limit_batches=workbench.limit_batches,
+        trials=records,
+        trial_rows=sum(trial.facts["rows"] for trial in trials.values()),
+    )
+    spent = [(trial.facts["seconds"], trial.facts["core_seconds"]) for trial in trials.values()]
+    spent += [] if supernet is None else [(supernet.seconds, supernet.core_seconds)]
+    write_cost(workbench.checkpoints, found, sum(one for one, _ in spent), sum(other for _, other in spent))
+    return found
+
+
+def _mind_resume(ground: Ground, candidates: Sequence[Candidate], supernet: DartsSearch | None) -> None:
+    """Start anew under "never"; refuse under "always" where there is nothing that fits (a supernet has said so itself)."""
+    if ground.workbench.resume == "never":
+        forget(ground)
+    if ground.workbench.resume == "always" and supernet is None:
+        first = Trial(candidates[0], ground.params.seed, ground)
+        if first.facts["step"] == 0:
+            load_checkpoint(ground.folder(candidates[0], ground.params.seed), first.identity, "always", ground.tell)
+            raise ConfigError("--resume always: the first candidate has no checkpoint that fits; use --resume auto")
+
+
+def _steps_in_all(ground: Ground, count: int) -> int:
+    trial = ground.params.trial
+    total, before = 0, 0
+    for rung, until in enumerate(ground.rungs):
+        count = count if rung == 0 else num_kept(count, trial.kept_share)
+        total += count * (until - before)
+        before = until
+    return total + count * (trial.num_seeds - 1) * before
+
+
+def _so_far(rung: int, num_rungs: int, candidates: Sequence[Candidate], quality: dict[int, float]) -> str:
+    words = f"rung {rung + 1}/{num_rungs}"
+    if quality:
+        number = max(quality, key=lambda one: (quality[one], -one))
+        words += f", best so far {quality[number]:.5f} {candidates[number].architecture.to_text()}"
+    return words + ", "
+
+
+def _ranked(records: Sequence[TrialRecord], seed: int) -> list[tuple[float, float]]:
+    """(strength, AUC on tune) of every candidate after the first rung, where a supernet gave strengths."""
+    return [(one.strength, one.tune_auc[0]) for one in records if one.strength is not None and one.seed == seed]
