@@ -16,6 +16,7 @@ import typer
 
 from components.errors import CtrError
 from pipeline.bench_cli import bench_app
+from pipeline.options import HERE, JsonOption, WorkspaceOption
 from pipeline.promotion_cli import promotion_app
 from pipeline.runs_cli import runs_app
 
@@ -48,17 +49,12 @@ class Resume(StrEnum):
     ALWAYS = "always"
 
 
-WorkspaceOption = Annotated[
-    Path, typer.Option("--workspace", help="The folder that holds params.yaml, logs/, window.yaml and artifacts/.")
-]
 DeviceOption = Annotated[Device, typer.Option(envvar="CTR_DEVICE", help="auto takes a GPU where there is one.")]
 ResumeOption = Annotated[
     Resume,
     typer.Option(help="auto goes on from a checkpoint that fits, always refuses without one, never starts anew."),
 ]
 LimitOption = Annotated[int | None, typer.Option(min=1, help="At most so many batches an epoch: a quick look.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout instead of words.")]
-HERE = Path()
 
 
 @app.command()

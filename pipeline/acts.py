@@ -1,13 +1,4 @@
-"""The only effects, and the only place that reads the environment: what touches the world at the two ends of the line.
-
-CTR_DATA      folder of research data, `$CTR_DATA` in a log's paths      default ../shared/data
-CTR_REGISTRY  git repository of champions, path or URL                   default .registry/git
-CTR_STORE     DVC remote of bundles, folder or s3://bucket/prefix        default .registry/store
-CTR_SERVED    folder of the served log                                   default .ctr/served
-CTR_WEBHOOK   where warnings are posted                                  default nowhere but stderr
-CTR_ENV       label of the environment in warnings                       default dev
-CTR_SIGNING_KEY, CTR_PUBLIC_KEY  PEM files: sign what is promoted; ask for its signature when it is loaded
-"""
+"""The acts around the line, its only effects: what touches the world at its two ends."""
 
 from __future__ import annotations
 
@@ -22,19 +13,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from components.artifact import read_json
-from components.champion import Champion
-from components.errors import ConfigError, CtrError, IntegrityError
+from components.errors import ConfigError, CtrError
 from components.log import LogRequest, Window
-from components.strict import Strict, parse
+from components.strict import Strict
 from pipeline.on_dvc import record_end, record_start
+from pipeline.outside import champion_near, home_of, read_environment, registry_of
 from pipeline.params import Settings, read_settings
 from pipeline.progress import shown_progress
 from pipeline.run import RunOptions, StopFlag, Workspace, run_stage, stop_signals, workbench_for
 
 if TYPE_CHECKING:
     from components.workbench import Workbench
-    from pipeline.registry import Registry
 
 T = TypeVar("T")
 
@@ -48,34 +37,6 @@ class ScoreParams(Strict):
     """chunk_rows: rows scored at once, which bounds the memory of `score`."""
 
     chunk_rows: int
-
-
-@dataclass(frozen=True)
-class Outside:
-    """The addresses of the world, as the environment gives them."""
-
-    data: Path
-    registry: str
-    store: str
-    served: Path
-    webhook: str | None
-    environment: str
-    signing_key: Path | None
-    public_key: Path | None
-
-
-def read_environment(root: Path) -> Outside:
-    """Read every address from the environment, once; defaults lie below `root`."""
-    return Outside(
-        data=Path(os.environ.get("CTR_DATA", root / ".." / "shared" / "data")).resolve(),
-        registry=os.environ.get("CTR_REGISTRY", str(root / ".registry" / "git")),
-        store=os.environ.get("CTR_STORE", str(root / ".registry" / "store")),
-        served=Path(os.environ.get("CTR_SERVED", root / ".ctr" / "served")),
-        webhook=os.environ.get("CTR_WEBHOOK"),
-        environment=os.environ.get("CTR_ENV", "dev"),
-        signing_key=_path_in("CTR_SIGNING_KEY"),
-        public_key=_path_in("CTR_PUBLIC_KEY"),
-    )
 
 
 def run_one_stage(
@@ -148,7 +109,7 @@ def score(root: Path, file: Path | None, start: str | None, end: str | None) -> 
             if request.source.format == "simulated":
                 raise ConfigError(f"{file}: a simulated log is made, not read; give --start and --end instead")
             request = replace(request, source=replace(request.source, paths=(str(file.absolute()),)))
-        champion = _champion_near(workspace, workbench.scratch)
+        champion = champion_near(workspace, workbench.scratch)
         raw_log = bring_log(request, outside.data, workbench.scratch / "raw", workbench.progress)
         done = score_raw_log(
             raw_log,
@@ -174,7 +135,7 @@ def serve(root: Path, bundle: Path | None, host: str, port: int) -> None:
     params = settings.section("serve", ServeParams)
     with _bench(workspace, "serve") as workbench:
         if bundle is None:
-            bundle = _known(_champion_near(workspace, workbench.scratch).folder)
+            bundle = _known(champion_near(workspace, workbench.scratch).folder)
         serve_bundle(bundle, outside.served / settings.log, host, port, params)
 
 
@@ -210,33 +171,11 @@ def report(root: Path, drift: Path | None, output: Path | None) -> None:
     print("\n".join(summary_lines(artifacts, drift_artifacts, page)))
 
 
-def champion_architecture(root: Path) -> str | None:
-    """The champion's architecture as one line of text; None before the first promotion and for a ranker that none found."""
-    import tempfile
-
-    from components.packing.bundle import BundledArchitecture
-
-    with tempfile.TemporaryDirectory(prefix="ctr-champion-") as folder:
-        champion = registry_of(Workspace(root.absolute())).fetch_champion(Path(folder))
-        if champion.folder is None:
-            return None
-        where = champion.folder / "architecture.json"
-        return parse(BundledArchitecture, read_json(where), str(where), IntegrityError).line
-
-
 def with_recorded_end(root: Path, act: str, run: Callable[[], int]) -> int:
     """Run an act and record the exit code that it ends with, also where that is an error of ours."""
-    workspace = Workspace(root.absolute())
-    record_start(workspace, act)
-    code = 1
-    try:
-        code = run()
-    except CtrError as error:
-        code = error.exit_code
-        raise
-    finally:
-        record_end(workspace, act, code)
-    return code
+    with _recorded(Workspace(root.absolute()), act) as end:
+        end.code = run()
+    return end.code
 
 
 def die_with_parent() -> None:
@@ -260,19 +199,27 @@ def request_for(settings: Settings, start: datetime | None, end: datetime | None
     return replace(request, window=Window(start, end, None)) if start or end else request
 
 
+@dataclass
+class _End:
+    """The exit code that a step ends with, unless an error gives another."""
+
+    code: int
+
+
 @contextmanager
-def _recorded(workspace: Workspace, verb: str) -> Iterator[None]:
+def _recorded(workspace: Workspace, step: str) -> Iterator[_End]:
+    """Record that a step started and how it ended, for whoever started it; an error that is not ours counts as 1."""
     die_with_parent()
-    record_start(workspace, verb)
-    exit_code = 1
+    record_start(workspace, step)
+    end, code = _End(0), 1
     try:
-        yield
-        exit_code = 0
+        yield end
+        code = end.code
     except CtrError as error:
-        exit_code = error.exit_code
+        code = error.exit_code
         raise
     finally:
-        record_end(workspace, verb, exit_code)
+        record_end(workspace, step, code)
 
 
 @contextmanager
@@ -284,46 +231,6 @@ def _bench(workspace: Workspace, verb: str) -> Iterator[Workbench]:
         workbench_for(verb, workspace, RunOptions("cpu", "never", None, progress), stop) as workbench,
     ):
         yield workbench
-
-
-def registry_of(workspace: Workspace) -> Registry:
-    """The champions of the workspace's log, where the environment says they are."""
-    from pipeline.registry import Keys, Registry, RegistryParams
-
-    settings, outside = read_settings(workspace.root), read_environment(home_of(workspace))
-    return Registry(
-        outside.registry,
-        outside.store,
-        settings.log,
-        workspace.state("registry"),
-        settings.section("registry", RegistryParams),
-        Keys(outside.signing_key, outside.public_key),
-        lambda _effect: None,
-    )
-
-
-def _path_in(variable: str) -> Path | None:
-    text = os.environ.get(variable)
-    return Path(text) if text else None
-
-
-def home_of(workspace: Workspace) -> Path:
-    """Where registry and served log lie by default: the project, also for a workspace that `prepare` made."""
-    pointer = workspace.root / ".home"
-    return Path(pointer.read_text(encoding="utf-8")) if pointer.is_file() else workspace.root
-
-
-def _champion_near(workspace: Workspace, scratch: Path) -> Champion:
-    """The champion's bundle brought into scratch; raises ConfigError before the first promotion."""
-    place = scratch / "champion"
-    place.mkdir()
-    registry = registry_of(workspace)
-    champion = registry.fetch_champion(place)
-    if champion.is_none:
-        raise ConfigError(
-            f"{registry.git}: no champion of log '{registry.log}' yet; promote one first, or give --bundle"
-        )
-    return champion
 
 
 def _known(part: T | None) -> T:

@@ -31,7 +31,7 @@ from components.sources import SourceFile
 from components.sources.criteo import COLUMNS
 from components.splitting import SPLIT_NAMES, SplitParams, split_log
 from components.workbench import Workbench
-from pipeline.acts import read_environment
+from pipeline.outside import read_environment
 from pipeline.params import Settings, read_settings
 
 _SAMPLE = "criteo-sample/criteo.txt.gz"

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.acts import registry_of
+from pipeline.outside import registry_of
 from pipeline.run import Workspace
 from pipeline.saying import PROJECT, Said
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from components.artifact import read_json
 from components.champion import Champion
 from components.errors import ConfigError
-from pipeline.acts import home_of, read_environment, registry_of
 from pipeline.comparing import metrics_in, moment_of, recorded
+from pipeline.outside import home_of, read_environment, registry_of
 from pipeline.params import read_settings
 from pipeline.run import Workspace
 from pipeline.saying import PROJECT, Said

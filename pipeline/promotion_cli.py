@@ -11,16 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipeline.options import HERE, JsonOption, WorkspaceOption
+
 if TYPE_CHECKING:
     from pipeline.saying import Said
 
 promotion_app = typer.Typer()
-
-WorkspaceOption = Annotated[
-    Path, typer.Option("--workspace", help="The folder that holds params.yaml, logs/, window.yaml and artifacts/.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout instead of words.")]
-HERE = Path()
 
 
 class AssignedStage(StrEnum):

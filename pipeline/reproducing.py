@@ -17,7 +17,7 @@ from components.champion import Champion
 from components.errors import ConfigError, IntegrityError, OutsideError
 from components.lineage import lock_digest, read_lineage
 from components.manifest import verify_manifest
-from pipeline.acts import home_of, read_environment, registry_of
+from pipeline.outside import home_of, read_environment, registry_of
 from pipeline.plan import read_plan
 from pipeline.run import Workspace
 from pipeline.saying import PROJECT, Said

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from pipeline.options import HERE
+
 runs_app = typer.Typer(help="Runs beside each other: worktrees, ledger, late data.", no_args_is_help=True)
-HERE = Path()
 FolderArgument = Annotated[Path, typer.Argument(help="The run's folder; its name begins with the DAG's, as DAG--...")]
 ReasonOption = Annotated[str, typer.Option(help="scheduled, manual, backfill or asset_triggered.")]
 

@@ -1,0 +1,88 @@
+"""`python -m pipeline bench ...`: benchmarks, each ending with one line of JSON that holds its figures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from pipeline.options import HERE, WorkspaceOption
+
+bench_app = typer.Typer(help="Benchmarks; each ends with one line of JSON.", no_args_is_help=True)
+
+
+@bench_app.command("encode")
+def bench_encode(rows: Annotated[int, typer.Option(min=10_000)] = 5_000_000) -> None:
+    """check + split + encode of a Criteo-format file: rows/s and peak memory."""
+    from pipeline.bench_encode import run_bench_encode
+
+    _print_json(lambda: run_bench_encode(rows))
+
+
+@bench_app.command("search")
+def bench_search(rounds: Annotated[int, typer.Option(min=1, help="Steps timed of each, in turn.")] = 10) -> None:
+    """A full alpha-and-weight step of the supernet, ours and a plain one alternating: rows/s and ratios."""
+    from pipeline.bench_search import run_bench_search
+
+    _print_json(lambda: run_bench_search(rounds, (1, 2)))
+
+
+@bench_app.command("rankers")
+def bench_rankers(
+    rankers: Annotated[
+        str, typer.Option(help="Comma-separated: autopi, mlp, linear, linear_planted.")
+    ] = "autopi,mlp,linear",
+    seeds: Annotated[str, typer.Option(help="Comma-separated.")] = "1,2,3",
+    workspace: WorkspaceOption = HERE,
+) -> None:
+    """Rankers side by side on the workspace's encoded log, each seed trained, calibrated and measured on test."""
+    from pipeline.bench_rankers import run_bench_rankers
+    from pipeline.params import read_settings
+    from pipeline.progress import shown_progress
+    from pipeline.run import Workspace
+
+    place = Workspace(workspace.absolute())
+    numbers = [int(seed) for seed in seeds.split(",")]
+    with shown_progress("rankers") as progress:
+        _print_json(lambda: run_bench_rankers(place, read_settings(workspace), rankers.split(","), numbers, progress))
+
+
+@bench_app.command("promotions")
+def bench_promotions(
+    rounds: Annotated[int, typer.Option(min=1)] = 100,
+    processes: Annotated[int, typer.Option(min=2)] = 32,
+    workspace: WorkspaceOption = HERE,
+) -> None:
+    """Warm processes promote at once into one repository: 0 double, 0 lost, the history of one act at a time."""
+    from pipeline.bench_promotions import run_bench_promotions
+    from pipeline.params import read_settings
+    from pipeline.registry import RegistryParams
+
+    params = read_settings(workspace).section("registry", RegistryParams)
+    _print_json(lambda: run_bench_promotions(rounds, processes, params))
+
+
+@bench_app.command("drift")
+def bench_drift(
+    days: Annotated[int, typer.Option(min=1, help="Quiet days of each seed.")] = 90,
+    seeds: Annotated[int, typer.Option(min=1, help="Quiet worlds.")] = 20,
+    trials: Annotated[int, typer.Option(min=1, help="Of each fault.")] = 100,
+    peer_trials: Annotated[int, typer.Option(min=0, help="Of these, shown to Evidently too (slow).")] = 10,
+    rows: Annotated[int, typer.Option(min=1_000, help="Watched once, for speed and memory.")] = 10_000_000,
+    only: Annotated[str | None, typer.Option(help="quiet, faults or speed.")] = None,
+    workspace: WorkspaceOption = HERE,
+) -> None:
+    """Watching put to the proof: false alarms of quiet days, faults found, seconds and bytes of ten million rows."""
+    from pipeline.bench_drift import PARTS, run_bench_drift
+    from pipeline.progress import shown_progress
+
+    if only is not None and only not in PARTS:
+        raise typer.BadParameter(f"--only {only}: there are {', '.join(PARTS)}")
+    with shown_progress("drift") as progress:
+        _print_json(lambda: run_bench_drift(workspace, only, days, seeds, trials, peer_trials, rows, progress))
+
+
+def _print_json(bench: Callable[[], object]) -> None:
+    print(json.dumps(bench()))

@@ -1,0 +1,108 @@
+"""Where the world is: the only place that reads the environment, and what lies at its addresses.
+
+CTR_DATA      folder of research data, `$CTR_DATA` in a log's paths      default ../shared/data
+CTR_REGISTRY  git repository of champions, path or URL                   default .registry/git
+CTR_STORE     DVC remote of bundles, folder or s3://bucket/prefix        default .registry/store
+CTR_SERVED    folder of the served log                                   default .ctr/served
+CTR_WEBHOOK   where warnings are posted                                  default nowhere but stderr
+CTR_ENV       label of the environment in warnings                       default dev
+CTR_SIGNING_KEY, CTR_PUBLIC_KEY  PEM files: sign what is promoted; ask for its signature when it is loaded
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from components.artifact import read_json
+from components.champion import Champion
+from components.errors import ConfigError, IntegrityError
+from components.strict import parse
+from pipeline.params import read_settings
+from pipeline.run import Workspace
+
+if TYPE_CHECKING:
+    from pipeline.registry import Registry
+
+
+@dataclass(frozen=True)
+class Outside:
+    """The addresses of the world, as the environment gives them."""
+
+    data: Path
+    registry: str
+    store: str
+    served: Path
+    webhook: str | None
+    environment: str
+    signing_key: Path | None
+    public_key: Path | None
+
+
+def read_environment(root: Path) -> Outside:
+    """Read every address from the environment, once; defaults lie below `root`."""
+    return Outside(
+        data=Path(os.environ.get("CTR_DATA", root / ".." / "shared" / "data")).resolve(),
+        registry=os.environ.get("CTR_REGISTRY", str(root / ".registry" / "git")),
+        store=os.environ.get("CTR_STORE", str(root / ".registry" / "store")),
+        served=Path(os.environ.get("CTR_SERVED", root / ".ctr" / "served")),
+        webhook=os.environ.get("CTR_WEBHOOK"),
+        environment=os.environ.get("CTR_ENV", "dev"),
+        signing_key=_path_in("CTR_SIGNING_KEY"),
+        public_key=_path_in("CTR_PUBLIC_KEY"),
+    )
+
+
+def _path_in(variable: str) -> Path | None:
+    text = os.environ.get(variable)
+    return Path(text) if text else None
+
+
+def home_of(workspace: Workspace) -> Path:
+    """Where registry and served log lie by default: the project, also for a workspace that `prepare` made."""
+    pointer = workspace.root / ".home"
+    return Path(pointer.read_text(encoding="utf-8")) if pointer.is_file() else workspace.root
+
+
+def registry_of(workspace: Workspace) -> Registry:
+    """The champions of the workspace's log, where the environment says they are."""
+    from pipeline.registry import Keys, Registry, RegistryParams
+
+    settings, outside = read_settings(workspace.root), read_environment(home_of(workspace))
+    return Registry(
+        outside.registry,
+        outside.store,
+        settings.log,
+        workspace.state("registry"),
+        settings.section("registry", RegistryParams),
+        Keys(outside.signing_key, outside.public_key),
+        lambda _effect: None,
+    )
+
+
+def champion_near(workspace: Workspace, scratch: Path) -> Champion:
+    """The champion's bundle brought into scratch; raises ConfigError before the first promotion."""
+    place = scratch / "champion"
+    place.mkdir()
+    registry = registry_of(workspace)
+    champion = registry.fetch_champion(place)
+    if champion.is_none:
+        raise ConfigError(
+            f"{registry.git}: no champion of log '{registry.log}' yet; promote one first, or give --bundle"
+        )
+    return champion
+
+
+def champion_architecture(root: Path) -> str | None:
+    """The champion's architecture as one line of text; None before the first promotion and for a ranker that none found."""
+    from components.packing.bundle import BundledArchitecture
+
+    with tempfile.TemporaryDirectory(prefix="ctr-champion-") as folder:
+        champion = registry_of(Workspace(root.absolute())).fetch_champion(Path(folder))
+        if champion.folder is None:
+            return None
+        where = champion.folder / "architecture.json"
+        return parse(BundledArchitecture, read_json(where), str(where), IntegrityError).line
