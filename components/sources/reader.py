@@ -12,8 +12,8 @@ import polars as pl
 from components.errors import ConfigError, DataError
 from components.log import LogRequest, Partition, RawLog
 from components.sources.plain import SourceFile
-from components.sources.standard import standard_rows
-from components.sources.text import TextLayout, scan_text
+from components.sources.standard import refuse_unknown_columns, standard_rows
+from components.sources.text import TextLayout, count_rows, scan_text
 from components.strict import Strict, parse
 
 Options = TypeVar("Options")
@@ -70,6 +70,20 @@ def refuse_none(request: LogRequest, names: tuple[str, ...]) -> None:
         raise DataError(
             f"raw_log {request.log}: no file found at {list(request.source.paths)}; at least one was expected"
         )
+
+
+def fixed_text_reader(format_name: str, layout: TextLayout) -> Reader:
+    """The reader of a format whose files all have the same columns, which are the log's own; the schema may leave some out."""
+
+    def count(request: LogRequest, file: SourceFile) -> int:
+        refuse_unknown_columns(request.log, request.schema, layout.columns, format_name)
+        return count_rows(file, layout)
+
+    def scan(raw_log: RawLog, scratch: Path) -> pl.LazyFrame:
+        refuse_unknown_columns(raw_log.request.log, raw_log.request.schema, layout.columns, format_name)
+        return scan_text_partitions(raw_log, scratch, layout, lambda raw: raw, ())
+
+    return Reader(wanted=every_file, part=no_part, count=count, scan=scan)
 
 
 def scan_text_partitions(
