@@ -55,6 +55,18 @@ class World:
         tasks = self.airflow.call("GET", f"/dags/{dag}/dagRuns/{run}/taskInstances")["task_instances"]
         return {task["task_id"]: (task["state"], task["try_number"]) for task in tasks}
 
+    def reach(self, dag: str, run: str, task: str, state: str) -> None:
+        """Wait until a task is in a state; a run that ends before is an error."""
+
+        def look() -> bool:
+            now = self.tries(dag, run)
+            if now.get(task, ("", 0))[0] == state:
+                return True
+            assert self._ended(dag, run) is None, f"{dag} {run} ended, {task} never was {state}: {now}"
+            return False
+
+        self.until(look, f"{task} of {dag} to be {state}")
+
     def log(self, dag: str, run: str, task: str, number: int) -> str:
         answer = self.airflow.call("GET", f"/dags/{dag}/dagRuns/{run}/taskInstances/{task}/logs/{number}")
         return "\n".join(str(line.get("event", "")) for line in answer["content"])

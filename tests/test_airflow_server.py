@@ -86,7 +86,7 @@ def test_one_run_waits_for_its_data_is_stopped_and_cleared_loses_a_race_and_is_r
     world.fault("search.train.steps", "40")
     world.fault("search.promote.exits", "7 4")
     run = world.trigger("search", window_end=str(missing + timedelta(days=1)), window_days=2)
-    world.until(lambda: world.tries("search", run)["wait_for_data"][0] == "deferred", "the wait to be deferred")
+    world.reach("search", run, "wait_for_data", "deferred")
     let_arrive(world.home, missing, missing)
 
     process = world.process_of("train", "search--*")
@@ -106,7 +106,7 @@ def test_one_run_waits_for_its_data_is_stopped_and_cleared_loses_a_race_and_is_r
         "only_failed": False,
     }
     world.airflow.call("POST", "/dags/search/clearTaskInstances", again)
-    world.until(lambda: world.tries("search", run)["train"][0] == "success", "the second try")
+    world.reach("search", run, "train", "success")
     assert world.wait("search", run) == "success"
     second = world.log("search", run, "train", world.tries("search", run)["train"][1])
     assert "train begins at step" in second
