@@ -84,5 +84,13 @@ def bench_drift(
         _print_json(lambda: run_bench_drift(workspace, only, days, seeds, trials, peer_trials, rows, progress))
 
 
+@bench_app.command("airflow")
+def bench_airflow(rounds: Annotated[int, typer.Option(min=1)] = 3, workspace: WorkspaceOption = HERE) -> None:
+    """A retraining of the small log under Airflow with PostgreSQL, and by hand, turn about: seconds more, same bytes."""
+    from pipeline.bench_airflow import run_bench_airflow
+
+    _print_json(lambda: run_bench_airflow(workspace.absolute(), rounds))
+
+
 def _print_json(bench: Callable[[], object]) -> None:
     print(json.dumps(bench()))
