@@ -22,24 +22,63 @@ sys.path.insert(0, str(REPO / "tests"))
 from s3_world import BUCKET, serving_s3  # noqa: E402
 from toy_project import make_project  # noqa: E402
 
-MEANINGS = """
+ENDS = """
 import sys
-from pipeline.on_airflow.tasks import meaning
-print("ANSWER" + " ".join(meaning(int(code)) for code in sys.argv[1:]))
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from pipeline.on_airflow.tasks import PipelineTask
+from pipeline.resources import RunRules
+
+rules = RunRules(stop_grace_seconds=5, keep_failed_days=1, rest_hours=6, race_attempts=3, keep_checkpoint_seconds=60)
+run = SimpleNamespace(
+    dag_id="search", run_id="a", run_type="manual", data_interval_end=None, run_after=datetime(2026, 4, 1, 13, 5, tzinfo=UTC)
+)
+for codes in sys.argv[1:]:
+    open("codes", "w").write(codes)
+    task = PipelineTask(
+        task_id="promote", arguments=("promote", "{start}", "{end}"), is_in_run=False, rules=rules,
+        on_race=(("again",),), announcement=("announce", 0),
+    )
+    try:
+        end = str(task.execute({"dag_run": run, "params": {"window_days": 28}}))
+    except BaseException as error:
+        end = type(error).__name__
+    print("ANSWER", codes, end)
+"""
+# Its exit codes stand in a file, one a call; what it was told is kept.
+INTERPRETER = """#!/bin/sh
+echo "$@" >> said
+code=$(cut -d, -f1 codes)
+cut -s -d, -f2- codes > rest; mv rest codes
+case $code in -9) kill -9 $$ ;; esac
+exit $code
 """
 REST = timedelta(hours=6)
 
 
-def test_each_exit_code_means_what_the_design_says(tmp_path: Path) -> None:
+def test_each_exit_code_ends_a_task_as_the_design_says(tmp_path: Path) -> None:
     expected = {
-        0: "done", 4: "gate_said_no", 5: "drift_found", 7: "race_lost", 99: "skip",
-        75: "retry", 130: "retry", 143: "retry", 137: "retry", -9: "retry",
-        1: "fail", 2: "fail", 3: "fail", 6: "fail", 255: "fail",
+        "0": "0", "5": "DownstreamTasksSkipped", "4": "DownstreamTasksSkipped", "99": "AirflowSkipException",
+        "75": "AirflowException", "130": "AirflowException", "143": "AirflowException", "-9": "AirflowException",
+        "1": "AirflowFailException", "2": "AirflowFailException", "3": "AirflowFailException",
+        "6": "AirflowFailException", "255": "AirflowFailException",
+        "7,0,0": "0", "7,0,4": "DownstreamTasksSkipped", "7,3": "AirflowFailException", "7,75": "AirflowException",
+        "7,0,7,0,7": "AirflowFailException",
     }  # fmt: skip
+    interpreter = tmp_path / "python"
+    interpreter.write_text(INTERPRETER)
+    interpreter.chmod(0o755)
     environment = os.environ | {"AIRFLOW_HOME": str(tmp_path), "PYTHONPATH": str(REPO), "PYTHONWARNINGS": "ignore"}
-    command = [sys.executable, "-c", MEANINGS, *map(str, expected)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.partition("ANSWER")[2].split() == list(expected.values())
+    environment |= {"CTR_PYTHON": str(interpreter), "CTR_HOME": str(tmp_path)}
+    command = [sys.executable, "-c", ENDS, *expected]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True)
+    ends = dict(line.split()[1:] for line in done.stdout.splitlines() if line.startswith("ANSWER"))
+    assert ends == expected
+    said = (tmp_path / "said").read_text().splitlines()
+    assert said[0] == "-m pipeline promote 2026-03-04T00:00:00+00:00 2026-04-01T00:00:00+00:00", (
+        "up to the last midnight"
+    )
+    assert said[-5:] == [said[0], "-m pipeline again", said[0], "-m pipeline again", said[0]]
 
 
 def test_output_comes_line_by_line_and_the_exit_code_is_the_commands_own(tmp_path: Path) -> None:
