@@ -16,6 +16,7 @@ from components.judging import slice_name
 from pipeline.report import figures, words
 from pipeline.report.charts import number
 from pipeline.report.reading import Run
+from pipeline.report.search_words import search_in_words
 
 _HERE = Path(__file__).parent
 _QUALITY = (
@@ -49,6 +50,7 @@ def page_of(run: Run, params_text: str) -> str:
         "story": words.story(run),
         "tiles": _tiles(run),
         "params_text": params_text,
+        "search_words": search_in_words(run.architecture, run.search_cost),
         **{name: getattr(run, name) for name in ("clean_log", "splits", "encoded", "architecture", "ranker")},
         **{name: getattr(run, name) for name in ("evaluation", "verdict", "bundle", "drift")},
         **_data(run),

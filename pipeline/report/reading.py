@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from components.artifact import Artifact
 from components.autopi.architecture import FoundArchitecture
+from components.autopi.cost import SearchCost, read_cost
 from components.champion import Champion
 from components.encoding import Encoded
 from components.evaluating.evaluation import Evaluation
@@ -20,10 +21,16 @@ from components.watching import Drift
 
 A = TypeVar("A", bound=Artifact)
 
+# As pipeline.run has it, from the workspace's root.
+_SEARCH_CHECKPOINTS = Path(".ctr", "checkpoints", "search")
+
 
 @dataclass(frozen=True)
 class Run:
-    """The artifacts of one workspace; `drift` may come from another one, which watched later rows."""
+    """The artifacts of one workspace; `drift` may come from another one, which watched later rows.
+
+    `search_cost` is no artifact: the search leaves it beside its checkpoints, and another machine's run has none.
+    """
 
     folder: Path
     clean_log: CleanLog | None
@@ -36,22 +43,25 @@ class Run:
     bundle: Bundle | None
     champion: Champion | None
     drift: Drift | None
+    search_cost: SearchCost | None
 
 
 def read_run(artifacts: Path, drift_artifacts: Path | None) -> Run:
     """Load every artifact that is there; raises IntegrityError for one that is damaged."""
+    architecture = _read(artifacts / "architecture", FoundArchitecture)
     return Run(
         folder=artifacts,
         clean_log=_read(artifacts / "clean_log", CleanLog),
         splits=_read(artifacts / "splits", Splits),
         encoded=_read(artifacts / "encoded", Encoded),
-        architecture=_read(artifacts / "architecture", FoundArchitecture),
+        architecture=architecture,
         ranker=_read(artifacts / "ranker", TrainedRanker),
         evaluation=_read(artifacts / "evaluation", Evaluation),
         verdict=_read(artifacts / "verdict", Verdict),
         bundle=_read(artifacts / "bundle", Bundle),
         champion=_read(artifacts / "champion", Champion),
         drift=_read((drift_artifacts or artifacts) / "drift", Drift),
+        search_cost=None if architecture is None else read_cost(artifacts.parent / _SEARCH_CHECKPOINTS, architecture),
     )
 
 

@@ -1,0 +1,55 @@
+"""The search in words: how the strategy works, what it cost, and whether it shows signs of a collapse."""
+
+from __future__ import annotations
+
+from components.autopi.architecture import Collapse, FoundArchitecture
+from components.autopi.cost import SearchCost
+from pipeline.report.words import percent
+
+_LEADS = {
+    "darts": "The search tries every operator on every edge at once, and learns which to keep (alpha: operators, beta: edges).",
+    "random": "The search draws networks blindly, trains each from scratch for a short while, and takes the best on tune.",
+    "halving": "The search trains many networks from scratch for a short while; the better ones go on, and the best on tune is taken.",
+    "fixed": "Nothing was searched: the network was given.",
+}
+
+
+def search_in_words(found: FoundArchitecture | None, cost: SearchCost | None) -> dict[str, str]:
+    """`lead`, `cost`, `trials` and `collapse`, each a sentence or more, empty where there is nothing to say."""
+    if found is None:
+        return dict.fromkeys(("lead", "cost", "trials", "collapse"), "")
+    return {
+        "lead": _LEADS.get(found.strategy, f"Strategy “{found.strategy}”."),
+        "cost": _cost(found, cost),
+        "trials": _trials(found) if found.trials else "",
+        "collapse": "" if found.collapse is None else _collapse(found.collapse),
+    }
+
+
+def _cost(found: FoundArchitecture, cost: SearchCost | None) -> str:
+    words = f"{found.trial_rows:,} rows passed through candidates." if found.trial_rows else ""
+    if cost is not None:
+        words += f" The search took {cost.seconds:,.0f} seconds, {cost.core_seconds:,.0f} core-seconds."
+    return words.strip()
+
+
+def _trials(found: FoundArchitecture) -> str:
+    rungs = max((trial.steps for trial in found.trials), key=len)
+    numbers = {trial.number for trial in found.trials}
+    steps = ", ".join(f"{count:,}" for count in rungs)
+    return (
+        f"{len(numbers)} candidates; they were compared on tune after {steps} batches. The winner’s own figure flatters it: "
+        "it was chosen by it."
+    )
+
+
+def _collapse(collapse: Collapse) -> str:
+    words = f"Signs of a collapse: {percent(collapse.skip_share)} of the kept edges are plain skips"
+    if collapse.alpha_entropy is not None:
+        words += f"; alpha’s mean entropy is {percent(collapse.alpha_entropy)} of what undecided would be (0 % is wholly decided)"
+    if collapse.rank_correlation is not None:
+        words += (
+            f"; the supernet’s strengths and the quality of {collapse.num_ranked} candidates trained from scratch have a rank "
+            f"correlation of {collapse.rank_correlation:.2f} (1: it knows what is good, 0: it knows nothing)"
+        )
+    return words + "."

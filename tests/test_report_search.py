@@ -1,0 +1,81 @@
+"""The page's section on the search: what was tried, what it cost, and the signs of a collapse."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from components.autopi.architecture import Architecture, Collapse, FoundArchitecture, TrialRecord
+from components.autopi.cost import SearchCost, write_cost
+from pipeline.report.page import page_of
+from pipeline.report.reading import Run, read_run
+from pipeline.report.search_words import search_in_words
+
+LINES = (
+    "3 fields | interaction fm(0) | ensemble skip(0)+senet(1)",
+    "3 fields | interaction skip(0) | ensemble skip(0)+skip(1)",
+)
+
+
+def trial(number: int, aucs: tuple[float, ...]) -> TrialRecord:
+    steps = (4, 8)[: len(aucs)]
+    losses = (0.4321, 0.3456)[: len(aucs)]
+    return TrialRecord(number, "random", 1, LINES[number], -1.5, steps, aucs, losses, 12_345, 67_890)
+
+
+FOUND = FoundArchitecture(
+    architecture=Architecture.from_text(LINES[0], "here"),
+    strategy="halving",
+    operators=("skip", "fm", "senet"),
+    history=(),
+    best_epoch=None,
+    collapse=Collapse(1 / 3, None, -0.25, 7),
+    rows_seen=0,
+    limit_batches=None,
+    trials=(trial(0, (0.6543, 0.7654)), trial(1, (0.5432,))),
+    trial_rows=24_680,
+)
+
+
+def run_of(found: FoundArchitecture, cost: SearchCost | None) -> Run:
+    absent = {field.name: None for field in dataclasses.fields(Run)}
+    return Run(**{**absent, "folder": Path("nowhere"), "architecture": found, "search_cost": cost})  # type: ignore[arg-type]
+
+
+def test_the_page_lists_every_candidate_with_its_figures() -> None:
+    page = page_of(run_of(FOUND, None), "")
+    section = page[page.index('id="search"') : page.index('id="training"')]
+    for words in (*LINES, "0.6543", "0.7654", "0.3456", "0.5432", "12,345", "67,890", "24,680 rows passed"):
+        assert words in section, words
+    assert section.count(">taken<") == 1
+    assert "after 4, 8 batches" in section
+    assert "rank correlation of -0.25" in section
+    assert "7 candidates trained from scratch" in section
+    assert "33.3 % of the kept edges are plain skips" in section
+    assert "entropy" not in section
+    assert "seconds" not in section
+
+
+def test_the_cost_is_read_from_beside_the_artifacts_and_only_for_the_same_network(tmp_path: Path) -> None:
+    folder = tmp_path / "artifacts" / "architecture"
+    folder.mkdir(parents=True)
+    FOUND.save(folder)
+    assert FoundArchitecture.load(folder) == FOUND
+    write_cost(tmp_path / ".ctr" / "checkpoints" / "search", FOUND, 12.34, 23.42)
+    run = read_run(tmp_path / "artifacts", None)
+    assert run.search_cost == SearchCost("halving", LINES[0], 12.3, 23.4, 0, 24_680)
+    assert "12 seconds, 23 core-seconds" in page_of(run, "")
+    other = dataclasses.replace(FOUND, architecture=Architecture.from_text(LINES[1], "here"))
+    write_cost(tmp_path / ".ctr" / "checkpoints" / "search", other, 1.0, 1.0)
+    assert read_run(tmp_path / "artifacts", None).search_cost is None
+
+
+def test_an_architecture_that_was_given_says_so() -> None:
+    given = dataclasses.replace(FOUND, strategy="fixed", collapse=None, trials=(), trial_rows=0)
+    assert search_in_words(given, None) == {
+        "lead": "Nothing was searched: the network was given.",
+        "cost": "",
+        "trials": "",
+        "collapse": "",
+    }
+    assert "Candidates trained from scratch" not in page_of(run_of(given, None), "")
