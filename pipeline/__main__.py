@@ -17,6 +17,7 @@ import typer
 from components.errors import CtrError
 from pipeline.bench_cli import bench_app
 from pipeline.options import HERE, JsonOption, WorkspaceOption
+from pipeline.leaderboard_cli import leaderboard_app
 from pipeline.promotion_cli import promotion_app
 from pipeline.runs_cli import runs_app
 
@@ -31,6 +32,7 @@ app.add_typer(params_app, name="params")
 app.add_typer(bench_app, name="bench")
 app.add_typer(runs_app, name="runs")
 app.add_typer(promotion_app)
+app.add_typer(leaderboard_app)
 
 
 class Device(StrEnum):

@@ -32,21 +32,16 @@ def bench_search(rounds: Annotated[int, typer.Option(min=1, help="Steps timed of
 @bench_app.command("rankers")
 def bench_rankers(
     rankers: Annotated[
-        str, typer.Option(help="Comma-separated: autopi, mlp, linear, linear_planted.")
+        str, typer.Option(help="Comma-separated: autopi, mlp, linear, linear_planted, ...")
     ] = "autopi,mlp,linear",
     seeds: Annotated[str, typer.Option(help="Comma-separated.")] = "1,2,3",
     workspace: WorkspaceOption = HERE,
 ) -> None:
-    """Rankers side by side on the workspace's encoded log, each seed trained, calibrated and measured on test."""
-    from pipeline.bench_rankers import run_bench_rankers
-    from pipeline.params import read_settings
-    from pipeline.progress import shown_progress
-    from pipeline.run import Workspace
+    """The leaderboard of a few rankers with these very seeds."""
+    from pipeline.leaderboard_cli import make_leaderboard
 
-    place = Workspace(workspace.absolute())
     numbers = [int(seed) for seed in seeds.split(",")]
-    with shown_progress("rankers") as progress:
-        _print_json(lambda: run_bench_rankers(place, read_settings(workspace), rankers.split(","), numbers, progress))
+    _print_json(lambda: make_leaderboard(workspace, rankers, numbers, 1, 0, None))
 
 
 @bench_app.command("promotions")

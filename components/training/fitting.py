@@ -39,14 +39,16 @@ _PROGRESS_SECONDS = 0.5
 
 
 def train_ranker(
-    encoded: Encoded, architecture: FoundArchitecture, params: TrainParams, workbench: Workbench
+    encoded: Encoded, architecture: FoundArchitecture | None, params: TrainParams, workbench: Workbench
 ) -> TrainedRanker:
     """Fit the ranker that params name on train; keep the weights of the epoch that tune liked best.
+
+    The architecture is read for "autopi" alone.
 
     Raises ConfigError for params that make no sense or a training that diverges, Stopped after a checkpoint when asked.
     """
     check_params(params)
-    found = architecture.architecture if params.ranker == AUTOPI else None
+    found = architecture.architecture if architecture is not None and params.ranker == AUTOPI else None
     device = pick_device(workbench.device)
     check_fields(params, tuple(encoded.field_sizes))
     check_memory(params, tuple(encoded.field_sizes), found, device)

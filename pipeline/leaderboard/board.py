@@ -1,0 +1,233 @@
+"""The board itself: which tasks there are, what came of them, and the files that say it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from components.encoding import Encoded
+from components.errors import ConfigError, CtrError
+from components.evaluating import Figures
+from components.evaluating.bootstrapping import measure
+from components.log import CleanLog, RawLog
+from components.splitting import Splits
+from components.training import AUTOPI
+from pipeline.leaderboard.comparing import Difference, differences
+from pipeline.leaderboard.digests import data_digest
+from pipeline.leaderboard.planted import ORACLE, PLANTED, is_simulated, true_scores
+from pipeline.leaderboard.results import Failure, Result, Tuned
+from pipeline.leaderboard.running import run_tasks
+from pipeline.leaderboard.tuning import tunings_of
+from pipeline.leaderboard.work import Bench, Task, known_rows, test_clusters
+from pipeline.params import Settings
+from pipeline.run import Workspace
+
+
+@dataclass(frozen=True)
+class BoardRow:
+    """One line of the table: a ranker's results, or why there is none; differences are from the best of each metric."""
+
+    name: str
+    results: tuple[Result, ...]
+    failures: tuple[Failure, ...]
+    num_trials: int
+    auc_difference: Difference | None
+    log_loss_difference: Difference | None
+
+
+@dataclass(frozen=True)
+class Board:
+    """Everything the table and the page are made of; rows stand by mean test AUC, those that failed last."""
+
+    log: str
+    split_rule: str
+    num_test_rows: int
+    num_test_clicks: int
+    cluster_by: str | None
+    num_seeds: int
+    num_trials: int
+    significance: float
+    num_bootstraps: int
+    data: str
+    rows: tuple[BoardRow, ...]
+    oracle: Figures | None
+
+
+def run_leaderboard(
+    workspace: Workspace,
+    settings: Settings,
+    rankers: Sequence[str],
+    seeds: Sequence[int],
+    num_workers: int,
+    num_trials: int,
+) -> Board:
+    """Train, calibrate and measure each ranker with each seed on the workspace's encoded log, and compare them.
+
+    What was measured before is taken from where it is kept. Raises ConfigError for a name that is no ranker's, before
+    anything starts; a ranker that fails has its reason in its row.
+    """
+    bench = Bench.of(workspace, settings)
+    rows = _rows_asked_for(rankers, bench)
+    data = data_digest(workspace.read("encoded", Encoded))
+    runner = _Runner(bench, data, num_workers)
+    chosen = _tune(bench, runner, rows, num_trials)
+    tasks = [Task(row, seed, chosen.get(row), is_trial=False) for row in rows for seed in seeds]
+    failures = runner.run(tasks)
+    results: dict[str, list[Result]] = {row: [] for row in rows}
+    for task in tasks:
+        if not any((task.row, task.seed) == (one.row, one.seed) for one in failures):
+            found = bench.results.result(bench.identity(task, data))
+            assert found is not None
+            results[task.row].append(found)
+    return _assembled(bench, settings.log, data, len(seeds), num_trials, results, failures)
+
+
+def _rows_asked_for(rankers: Sequence[str], bench: Bench) -> list[str]:
+    request = bench.workspace.read("raw_log", RawLog).request
+    usual = [
+        name
+        for name in known_rows()
+        if (name != PLANTED or is_simulated(request)) and (name != AUTOPI or bench.architecture() is not None)
+    ]
+    rows = list(dict.fromkeys(rankers)) or usual
+    unknown = [name for name in rows if name not in known_rows()]
+    if unknown:
+        raise ConfigError(f"--rankers: there is no {', '.join(unknown)}; choose among {', '.join(known_rows())}")
+    return rows
+
+
+class _Runner:
+    """Runs tasks whose results are not kept yet, and says each that is done."""
+
+    def __init__(self, bench: Bench, data: str, num_workers: int) -> None:
+        self._bench = bench
+        self._data = data
+        self._num_workers = num_workers
+        self._num_threads = max(1, torch.get_num_threads() // num_workers)
+
+    def run(self, tasks: Sequence[Task]) -> list[Failure]:
+        """Give the failures; a task with impossible params fails before it starts."""
+        failures: list[Failure] = []
+        missing: list[Task] = []
+        for task in tasks:
+            try:
+                place = self._bench.results.place(self._bench.identity(task, self._data))
+            except CtrError as error:
+                failures.append(Failure(task.row, task.seed, f"{type(error).__name__}: {error}"))
+                continue
+            if (place / "result.json").is_file():
+                self._say(task)
+            else:
+                missing.append(task)
+        logs = self._bench.workspace.state("leaderboard") / "logs"
+        root = self._bench.workspace.root
+        return failures + run_tasks(root, missing, logs, self._num_workers, self._num_threads, self._say)
+
+    def _say(self, task: Task) -> None:
+        identity = self._bench.identity(task, self._data)
+        if task.is_trial:
+            trial = self._bench.results.trial(identity)
+            assert trial is not None
+            tuned = trial.tuned
+            print(
+                f"{task.row:<20} trial: tune AUC {trial.tune_auc:.5f} with embedding L2 {tuned.embedding_l2:.3g}, "
+                f"learning rate {tuned.learning_rate:.3g}, dropout {tuned.dropout:g}",
+                flush=True,
+            )
+            return
+        result = self._bench.results.result(identity)
+        assert result is not None
+        figures = result.figures
+        print(
+            f"{task.row:<20} seed {task.seed}: tune AUC {result.tune_auc:.5f}, test AUC {figures.auc.value:.5f}, log loss "
+            f"{result.raw_log_loss:.5f} raw, {figures.log_loss.value:.5f} calibrated, ECE {figures.calibration_error:.5f} "
+            f"(null {figures.calibration_error_null:.5f}), {result.cost.num_epochs} epochs in "
+            f"{result.cost.train_core_seconds:.0f} core-seconds",
+            flush=True,
+        )
+
+
+def _tune(bench: Bench, runner: _Runner, rows: Sequence[str], num_trials: int) -> dict[str, Tuned]:
+    if num_trials == 0:
+        return {}
+    tunings = tunings_of(bench, rows)
+    data = data_digest(bench.workspace.read("encoded", Encoded))
+    for _ in range(num_trials):
+        tasks = {row: tuning.next_task() for row, tuning in tunings.items()}
+        failed = {one.row for one in runner.run(list(tasks.values()))}
+        for row, task in tasks.items():
+            tunings[row].take(None if row in failed else bench.results.trial(bench.identity(task, data)))
+    return {row: tuning.best for row, tuning in tunings.items() if tuning.best is not None}
+
+
+def _assembled(
+    bench: Bench,
+    log: str,
+    data: str,
+    num_seeds: int,
+    num_trials: int,
+    results: dict[str, list[Result]],
+    failures: list[Failure],
+) -> Board:
+    workspace = bench.workspace
+    clicks_r = np.asarray(workspace.read("encoded", Encoded).split("test").clicks)
+    clusters_r = test_clusters(bench)
+    splits = workspace.read("splits", Splits)
+    scores = {row: [bench.results.scores(one) for one in several] for row, several in results.items() if several}
+    board = bench.board
+    compared = differences(clicks_r, scores, clusters_r, board.num_bootstraps, board.seed) if scores else {}
+    truth = true_scores(workspace.read("raw_log", RawLog), workspace.read("clean_log", CleanLog), splits)
+    oracle = None
+    if truth is not None:
+        oracle = measure(clicks_r, {ORACLE: truth}, clusters_r, bench.evaluate).figures[ORACLE]
+    rows = [
+        BoardRow(
+            name,
+            tuple(several),
+            tuple(one for one in failures if one.row == name),
+            num_trials,
+            compared.get("auc", {}).get(name),
+            compared.get("log_loss", {}).get(name),
+        )
+        for name, several in results.items()
+    ]
+    rows.sort(key=lambda row: -sum(one.figures.auc.value for one in row.results) / max(len(row.results), 1))
+    return Board(
+        log=log,
+        split_rule=splits.rule,
+        num_test_rows=len(clicks_r),
+        num_test_clicks=int(clicks_r.sum(dtype=np.int64)),
+        cluster_by=bench.evaluate.cluster_by,
+        num_seeds=num_seeds,
+        num_trials=num_trials,
+        significance=board.significance,
+        num_bootstraps=board.num_bootstraps,
+        data=data,
+        rows=tuple(rows),
+        oracle=oracle,
+    )
+
+
+def write_board(board: Board, folder: Path) -> dict[str, Any]:
+    """Write leaderboard.md, .csv, .json and .html into `folder`; give the JSON's content."""
+    from pipeline.leaderboard import page, table
+
+    folder.mkdir(parents=True, exist_ok=True)
+    summary = table.summary(board)
+    files = {
+        "leaderboard.md": table.markdown(board),
+        "leaderboard.csv": table.csv_text(board),
+        "leaderboard.json": table.json_text(summary),
+        "leaderboard.html": page.html(board),
+    }
+    for name, text in files.items():
+        unfinished = folder / f".{name}.{os.getpid()}"
+        unfinished.write_text(text, encoding="utf-8")
+        unfinished.replace(folder / name)
+    return summary

@@ -1,0 +1,31 @@
+"""Digests of what decides a result: the encoded rows and the code that trains, calibrates and measures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from components.checkpoint import digest_of
+from components.encoding import Encoded
+from components.splitting import SPLIT_NAMES
+from components.training import AUTOPI
+
+_COMPONENTS = Path(__file__).parents[2] / "components"
+_FOLDERS = ("rankers", "training", "calibrating", "evaluating")
+_FILES = ("batching.py", "exporting.py", "metrics.py", "scoring.py")
+
+
+def data_digest(encoded: Encoded) -> str:
+    """SHA-256 of every split's ids and clicks, and of the field sizes."""
+    arrays = [array for name in SPLIT_NAMES for array in (encoded.split(name).ids, encoded.split(name).clicks)]
+    sizes = str(tuple(encoded.field_sizes)).encode()
+    return digest_of([sizes, *(np.ascontiguousarray(array).data.cast("B") for array in arrays)])
+
+
+def code_digest(ranker: str) -> str:
+    """SHA-256 of the files that decide what comes out; AutoPI's only where its network is trained."""
+    folders = (*_FOLDERS, "autopi") if ranker == AUTOPI else _FOLDERS
+    paths = [path for folder in folders for path in sorted((_COMPONENTS / folder).glob("*.py"))]
+    paths += [_COMPONENTS / name for name in _FILES] + [Path(__file__).with_name("work.py")]
+    return digest_of(path.read_bytes() for path in paths)

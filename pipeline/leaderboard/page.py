@@ -1,0 +1,219 @@
+"""The board as one HTML page without script or outside host: the table, and what it looks like."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+from pipeline.leaderboard.board import Board, BoardRow
+from pipeline.leaderboard.planted import ORACLE
+from pipeline.leaderboard.table import difference_in_words, figure, is_beyond_noise, words
+from pipeline.report import charts
+from pipeline.report.charts import Axes, Scale, Series
+
+_STYLE = Path(charts.__file__).with_name("style.css")
+_ROW_HEIGHT = 24
+_NAMES_WIDTH = 150
+_COLUMNS = (
+    "ranker",
+    "seeds",
+    "test AUC",
+    "log loss, raw",
+    "calibrated",
+    "ECE (null)",
+    "AUC − best",
+    "log loss − best",
+    "parameters",
+    "MFLOPs",
+    "training s (core)",
+    "rows/s",
+    "ms / 1,000 rows",
+    "peak MB",
+)
+
+
+def html(board: Board) -> str:
+    """Lay the board out."""
+    there = [row for row in board.rows if row.results]
+    sections = [_table(board, there), _failures(board)]
+    if there:
+        sections += [_forest(board, there), _losses(there), _costs(there)]
+    said = "".join(f"<p>{_marked(one)}</p>" for one in words(board))
+    title = f"Leaderboard: {escape(board.log)}"
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{title}</title><style>{_STYLE.read_text(encoding='utf-8')}{_OWN_STYLE}</style></head><body>"
+        f'<header><p class="kicker">{board.num_test_rows:,} test rows</p><h1>{title}</h1>{said}</header><main>'
+        f"{''.join(sections)}</main><footer><p class='lead'>Encoded rows: <code>{board.data[:16]}</code></p></footer></body></html>\n"
+    )
+
+
+_OWN_STYLE = """
+main, header, footer { max-width: 1240px; }
+.leveller { fill: var(--first); } .surely { fill: var(--second); } .whisker { stroke: var(--soft); stroke-width: 1.5; }
+.from { fill: none; stroke: var(--faint); stroke-width: 1.5; } .best { stroke: var(--faint); stroke-dasharray: 3 3; }
+.key .leveller { background: var(--first); } .key .surely { background: var(--second); }
+"""
+
+
+def _marked(text: str) -> str:
+    """Markdown's bold and code as HTML."""
+    bold = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", escape(text))
+    return re.sub(r"`(.+?)`", r"<code>\1</code>", bold)
+
+
+def _table(board: Board, rows: Sequence[BoardRow]) -> str:
+    head = "".join(f"<th{' class=num' if place else ''}>{escape(name)}</th>" for place, name in enumerate(_COLUMNS))
+    lines = []
+    if board.oracle is not None:
+        one = board.oracle
+        ece = f"{one.calibration_error:.4f} ({one.calibration_error_null:.4f})"
+        lines.append(_line([ORACLE, "", f"{one.auc.value:.5f}", "", f"{one.log_loss.value:.5f}", ece, *[""] * 8]))
+    for row in rows:
+        mean = {name: figure(row, name)[0] for name in _MEANS}
+        cells = [
+            escape(row.name),
+            str(len(row.results)),
+            _plus_minus(row, "auc"),
+            _plus_minus(row, "raw_log_loss"),
+            _plus_minus(row, "log_loss"),
+            f"{mean['calibration_error']:.4f} ({mean['calibration_error_null']:.4f})",
+            _marked(difference_in_words(row.auc_difference, board)),
+            _marked(difference_in_words(row.log_loss_difference, board)),
+            f"{row.results[0].cost.num_parameters:,}",
+            f"{mean['num_flops_per_row'] / 1e6:.3f}",
+            f"{mean['train_seconds']:.0f} ({mean['train_core_seconds']:.0f})",
+            f"{mean['rows_per_second']:,.0f}",
+            f"{mean['milliseconds_per_1000']:.2f}",
+            f"{mean['peak_memory_mb']:.0f}",
+        ]
+        lines.append(_line(cells))
+    return f'<section><h2>Figures</h2><div class="scroll"><table><thead><tr>{head}</tr></thead>{"".join(lines)}</table></div></section>'
+
+
+_MEANS = (
+    "calibration_error",
+    "calibration_error_null",
+    "num_flops_per_row",
+    "train_seconds",
+    "train_core_seconds",
+    "rows_per_second",
+    "milliseconds_per_1000",
+    "peak_memory_mb",
+)
+
+
+def _line(cells: Sequence[str]) -> str:
+    first, *others = cells
+    return f"<tr><td><strong>{first}</strong></td>{''.join(f'<td class=num>{cell}</td>' for cell in others)}</tr>"
+
+
+def _plus_minus(row: BoardRow, name: str) -> str:
+    mean, deviation = figure(row, name)
+    return f"{mean:.5f}" if deviation is None else f"{mean:.5f}<small>± {deviation:.5f}</small>"
+
+
+def _failures(board: Board) -> str:
+    failed = [one for row in board.rows for one in row.failures]
+    if not failed:
+        return ""
+    items = "".join(
+        f"<li><strong>{escape(one.row)}</strong>, seed {one.seed}: {escape(one.reason)}</li>" for one in failed
+    )
+    return f'<section><h2>Not measured</h2><div class="banner fail"><ul>{items}</ul></div></section>'
+
+
+def _forest(board: Board, rows: Sequence[BoardRow]) -> str:
+    """Each ranker's distance from the best, with two standard errors: who is not told apart stands out."""
+    reach = {row.name: 2 * row.auc_difference.standard_error if row.auc_difference else 0.0 for row in rows}
+    at = {row.name: row.auc_difference.value if row.auc_difference else 0.0 for row in rows}
+    low, high = min(at[name] - reach[name] for name in at), max(at[name] + reach[name] for name in at)
+    scale = Scale(low, max(high, 1e-9), _NAMES_WIDTH, charts.WIDTH - charts.MARGIN_RIGHT, False)
+    height = len(rows) * _ROW_HEIGHT + 50
+    bottom = height - 38
+    parts = [_vertical(scale(0.0), bottom, "best")]
+    for tick in scale.ticks(6):
+        parts += [
+            _vertical(scale(tick), bottom, "grid"),
+            charts.text("tick", scale(tick), bottom + 16, "middle", f"{tick:g}"),
+        ]
+    for place, row in enumerate(rows):
+        y = 14 + place * _ROW_HEIGHT
+        left, right = scale(at[row.name] - reach[row.name]), scale(at[row.name] + reach[row.name])
+        role = "surely" if is_beyond_noise(row.auc_difference, board) else "leveller"
+        auc = figure(row, "auc")[0]
+        parts += [
+            charts.text("tick", _NAMES_WIDTH - 12, y + 4, "end", row.name),
+            f'<line class="whisker" x1="{left:.1f}" x2="{right:.1f}" y1="{y}" y2="{y}"/>',
+            f'<circle class="{role}" cx="{scale(at[row.name]):.1f}" cy="{y}" r="4.5"><title>{row.name}: AUC {auc:.5f}</title></circle>',
+        ]
+    middle = (_NAMES_WIDTH + charts.WIDTH) / 2
+    parts.append(
+        charts.text("label", middle, height - 6, "middle", "test AUC minus the best one's, with two standard errors")
+    )
+    keys = (
+        '<div class="legend"><span class="key"><i class="swatch leveller"></i>not told apart from the best</span>'
+        '<span class="key"><i class="swatch surely"></i>beyond noise after Holm’s correction</span></div>'
+    )
+    drawn = charts.svg("Test AUC minus the best one's", charts.WIDTH, height, "".join(parts))
+    return f"<section><h2>Who is best, and who might be</h2>{keys}<figure>{drawn}</figure></section>"
+
+
+def _losses(rows: Sequence[BoardRow]) -> str:
+    """What calibration takes off each log loss."""
+    pairs = [(row.name, figure(row, "raw_log_loss")[0], figure(row, "log_loss")[0]) for row in rows]
+    values = [value for _, *both in pairs for value in both]
+    scale = Scale(min(values), max(values) + 1e-9, _NAMES_WIDTH, charts.WIDTH - charts.MARGIN_RIGHT - 8, False)
+    height = len(rows) * _ROW_HEIGHT + 50
+    bottom = height - 38
+    parts = []
+    for tick in scale.ticks(6):
+        parts += [
+            _vertical(scale(tick), bottom, "grid"),
+            charts.text("tick", scale(tick), bottom + 16, "middle", f"{tick:g}"),
+        ]
+    for place, (name, raw, calibrated) in enumerate(pairs):
+        y = 14 + place * _ROW_HEIGHT
+        parts += [
+            charts.text("tick", _NAMES_WIDTH - 12, y + 4, "end", name),
+            f'<line class="whisker" x1="{scale(raw):.1f}" x2="{scale(calibrated):.1f}" y1="{y}" y2="{y}"/>',
+            f'<circle class="from" cx="{scale(raw):.1f}" cy="{y}" r="4"><title>{name}, raw: {raw:.5f}</title></circle>',
+            f'<circle class="leveller" cx="{scale(calibrated):.1f}" cy="{y}" r="4.5">'
+            f"<title>{name}, calibrated: {calibrated:.5f}</title></circle>",
+        ]
+    middle = (_NAMES_WIDTH + charts.WIDTH) / 2
+    parts.append(
+        charts.text("label", middle, height - 6, "middle", "log loss on test: raw (hollow) → calibrated (filled)")
+    )
+    drawn = charts.svg("Log loss before and after calibration", charts.WIDTH, height, "".join(parts))
+    return f"<section><h2>What calibration gives</h2><figure>{drawn}</figure></section>"
+
+
+def _costs(rows: Sequence[BoardRow]) -> str:
+    """AUC against what it costs to score."""
+    points = [(row, figure(row, "milliseconds_per_1000")[0], figure(row, "auc")[0]) for row in rows]
+    axes = Axes("milliseconds to score 1,000 rows on one core", "test AUC", (0.0, 0.0), None, False, False, 360)
+    series = [Series(row.name, "first", [(cost, auc)], "points") for row, cost, auc in points]
+
+    def named(x_scale: Scale, y_scale: Scale) -> str:
+        return "".join(
+            charts.text(
+                "tick",
+                x_scale(cost) + (7 if x_scale(cost) < charts.WIDTH * 0.8 else -7),
+                y_scale(auc) - 5,
+                "start" if x_scale(cost) < charts.WIDTH * 0.8 else "end",
+                row.name,
+            )
+            for row, cost, auc in points
+        )
+
+    drawn = charts.xy_chart("Test AUC by the time of a score", axes, series, named)
+    drawn = drawn[drawn.index("<svg") :]  # names stand at the points, so no legend
+    return f"<section><h2>What it costs to score</h2><figure>{drawn}</figure></section>"
+
+
+def _vertical(x: float, bottom: float, role: str) -> str:
+    return f'<line class="{role}" x1="{x:.1f}" x2="{x:.1f}" y1="4" y2="{bottom}"/>'

@@ -1,0 +1,177 @@
+"""The board as Markdown, CSV and JSON: one line a ranker, mean and standard deviation over its seeds."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from typing import Any
+
+from pipeline.leaderboard.board import Board, BoardRow
+from pipeline.leaderboard.comparing import Difference, spread
+from pipeline.leaderboard.planted import ORACLE
+from pipeline.leaderboard.results import Result
+
+FIGURES: dict[str, Callable[[Result], float]] = {
+    "tune_auc": lambda one: one.tune_auc,
+    "auc": lambda one: one.figures.auc.value,
+    "raw_log_loss": lambda one: one.raw_log_loss,
+    "log_loss": lambda one: one.figures.log_loss.value,
+    "calibration_error": lambda one: one.figures.calibration_error,
+    "calibration_error_null": lambda one: one.figures.calibration_error_null,
+    "num_parameters": lambda one: one.cost.num_parameters,
+    "num_flops_per_row": lambda one: one.cost.num_flops_per_row,
+    "num_epochs": lambda one: one.cost.num_epochs,
+    "train_seconds": lambda one: one.cost.train_seconds,
+    "train_core_seconds": lambda one: one.cost.train_core_seconds,
+    "rows_per_second": lambda one: one.cost.rows_per_second,
+    "milliseconds_per_1000": lambda one: one.cost.milliseconds_per_1000,
+    "peak_memory_mb": lambda one: one.cost.peak_memory_mb,
+    "parity": lambda one: one.parity,
+}
+_SPREAD = ("tune_auc", "auc", "raw_log_loss", "log_loss", "calibration_error")
+_HEADER = (
+    "ranker | seeds | test AUC | log loss, raw | calibrated | ECE (null) | AUC − best | log loss − best | parameters | MFLOPs "
+    "| training s (core) | rows/s | ms / 1,000 rows | peak MB"
+)
+
+
+def figure(row: BoardRow, name: str) -> tuple[float, float | None]:
+    """Mean and standard deviation over a row's seeds."""
+    return spread([FIGURES[name](one) for one in row.results])
+
+
+def summary(board: Board) -> dict[str, Any]:
+    """The board as plain figures, by row; pairs are mean and standard deviation (0 for one seed)."""
+    rows: dict[str, Any] = {}
+    for row in board.rows:
+        if row.results:
+            facts: dict[str, Any] = {"num_seeds": len(row.results)}
+            for name in FIGURES:
+                mean, deviation = figure(row, name)
+                facts[name] = [mean, deviation or 0.0] if name in _SPREAD else mean
+            facts["num_parameters"] = row.results[0].cost.num_parameters
+            facts |= {
+                "auc_difference": _plain(row.auc_difference),
+                "log_loss_difference": _plain(row.log_loss_difference),
+            }
+            facts["tuned"] = vars(row.results[0].tuned)
+            rows[row.name] = facts
+        else:
+            rows[row.name] = {"num_seeds": 0}
+        if row.failures:
+            rows[row.name]["failures"] = {str(one.seed): one.reason for one in row.failures}
+    if board.oracle is not None:
+        rows[ORACLE] = {
+            "num_seeds": 1,
+            "auc": [board.oracle.auc.value, 0.0],
+            "log_loss": [board.oracle.log_loss.value, 0.0],
+            "calibration_error": [board.oracle.calibration_error, 0.0],
+            "calibration_error_null": board.oracle.calibration_error_null,
+        }
+    return {"log": board.log, "data": board.data, "num_trials": board.num_trials, "rankers": rows}
+
+
+def json_text(facts: dict[str, Any]) -> str:
+    """One JSON document."""
+    return json.dumps(facts, indent=1) + "\n"
+
+
+def markdown(board: Board) -> str:
+    """The table with what it says and how it was made."""
+    lines = [f"# Leaderboard: {board.log}", "", *(f"{line}\n" for line in words(board))]
+    lines += [f"| {_HEADER} |", "|" + "---|" * (_HEADER.count("|") + 1)]
+    if board.oracle is not None:
+        one = board.oracle
+        lines.append(
+            f"| {ORACLE} | | {one.auc.value:.5f} | | {one.log_loss.value:.5f} | {one.calibration_error:.4f} "
+            f"({one.calibration_error_null:.4f}) |" + " |" * 8
+        )
+    lines += [_markdown_line(board, row) for row in board.rows if row.results]
+    failures = [f"- {one.row}, seed {one.seed}: {one.reason}" for row in board.rows for one in row.failures]
+    if failures:
+        lines += ["", "Not measured:", "", *failures]
+    return "\n".join(lines) + "\n"
+
+
+def words(board: Board) -> list[str]:
+    """What a reader must know before the figures."""
+    by = f"clusters of `{board.cluster_by}`" if board.cluster_by is not None else "rows"
+    tuning = (
+        f"each tuned by {board.num_trials} trials on tune"
+        if board.num_trials
+        else "preset params, none tuned for this board"
+    )
+    said = [
+        f"{board.num_test_rows:,} test rows with {board.num_test_clicks:,} clicks (split: {board.split_rule}); "
+        f"{board.num_seeds} seed{'s' if board.num_seeds > 1 else ''} each, {tuning}. Mean ± standard deviation over seeds.",
+        f"Differences from the best: paired bootstrap over {by} and seeds, {board.num_bootstraps:,} resamples; **bold** where "
+        f"beyond noise (p < {board.significance:g} after Holm's correction), ≈ where not.",
+    ]
+    if board.num_seeds == 1:
+        said.append("One seed: the spread over seeds is not in these differences; small ones may be the seed's.")
+    level = [row.name for row in board.rows if row.results and not is_beyond_noise(row.auc_difference, board)]
+    if level:
+        said.append(f"Not told apart in AUC from the best: {', '.join(level)}.")
+    return said
+
+
+def is_beyond_noise(difference: Difference | None, board: Board) -> bool:
+    """Whether a difference is surely one."""
+    return difference is not None and difference.holm_p_value < board.significance
+
+
+def difference_in_words(difference: Difference | None, board: Board) -> str:
+    """Such as "**−.0012**" or "≈ −.0003 (p .41)"."""
+    if difference is None:
+        return "best"
+    if is_beyond_noise(difference, board):
+        return f"**{difference.value:+.5f}**"
+    return f"≈ {difference.value:+.5f} (p {difference.holm_p_value:.2f})"
+
+
+def csv_text(board: Board) -> str:
+    """One line a ranker and seed, unrounded, with the digests it belongs to."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["ranker", "seed", *FIGURES, "embedding_l2", "learning_rate", "dropout", "data", "code"])
+    for row in board.rows:
+        for one in row.results:
+            tuned = one.tuned
+            digests = [one.identity["data"], one.identity["code"]]
+            figures = [repr(float(get(one))) for get in FIGURES.values()]
+            writer.writerow(
+                [row.name, one.seed, *figures, tuned.embedding_l2, tuned.learning_rate, tuned.dropout, *digests]
+            )
+    return text.getvalue()
+
+
+def _markdown_line(board: Board, row: BoardRow) -> str:
+    cost = {name: figure(row, name)[0] for name in FIGURES}
+    ece, null = cost["calibration_error"], cost["calibration_error_null"]
+    cells = [
+        row.name,
+        str(len(row.results)),
+        _plus_minus(figure(row, "auc")),
+        _plus_minus(figure(row, "raw_log_loss")),
+        _plus_minus(figure(row, "log_loss")),
+        f"{ece:.4f} ({null:.4f})",
+        difference_in_words(row.auc_difference, board),
+        difference_in_words(row.log_loss_difference, board),
+        f"{row.results[0].cost.num_parameters:,}",
+        f"{cost['num_flops_per_row'] / 1e6:.3f}",
+        f"{cost['train_seconds']:.0f} ({cost['train_core_seconds']:.0f})",
+        f"{cost['rows_per_second']:,.0f}",
+        f"{cost['milliseconds_per_1000']:.2f}",
+        f"{cost['peak_memory_mb']:.0f}",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _plus_minus(pair: tuple[float, float | None]) -> str:
+    return f"{pair[0]:.5f}" if pair[1] is None else f"{pair[0]:.5f} ± {pair[1]:.5f}"
+
+
+def _plain(difference: Difference | None) -> dict[str, float] | None:
+    return None if difference is None else vars(difference)

@@ -1,0 +1,63 @@
+"""A few trials a ranker, the same number for each, chosen on tune alone: embedding L2, learning rate and dropout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from components.rankers import RANKERS
+from pipeline.leaderboard.results import Trial, Tuned
+from pipeline.leaderboard.work import Bench, Task
+
+
+class Tuning:
+    """One ranker's trials so far: the first is the preset, the following are Optuna's (TPE, seeded, so a resumed board asks for the same)."""
+
+    def __init__(self, bench: Bench, row: str) -> None:
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._bench = bench
+        self._row = row
+        self._preset = bench.tuned_of(Task(row, bench.board.seed, None, is_trial=True))
+        self._study = optuna.create_study(
+            direction="maximize", sampler=optuna.samplers.TPESampler(seed=bench.board.seed)
+        )
+        self._asked: Any = None
+        self._best: Trial | None = None
+        self._study.enqueue_trial({"embedding_l2": 1.0, "learning_rate": 1.0, "dropout": self._preset.dropout})
+
+    def next_task(self) -> Task:
+        """What to try now."""
+        board = self._bench.board
+        self._asked = self._study.ask()
+        l2 = self._asked.suggest_float("embedding_l2", *board.embedding_l2_factors, log=True)
+        rate = self._asked.suggest_float("learning_rate", *board.learning_rate_factors, log=True)
+        dropouts = sorted({*board.dropouts, self._preset.dropout})
+        dropout = self._asked.suggest_categorical("dropout", dropouts) if self._has_hidden_layers() else 0.0
+        tuned = Tuned(self._preset.embedding_l2 * l2, self._preset.learning_rate * rate, dropout)
+        return Task(self._row, board.seed, tuned, is_trial=True)
+
+    def take(self, trial: Trial | None) -> None:
+        """Tell how it went; None for a trial that failed."""
+        import optuna
+
+        if trial is None:
+            self._study.tell(self._asked, state=optuna.trial.TrialState.FAIL)
+            return
+        self._study.tell(self._asked, trial.tune_auc)
+        if self._best is None or trial.tune_auc > self._best.tune_auc:
+            self._best = trial
+
+    @property
+    def best(self) -> Tuned | None:
+        """The params with the best tune AUC; None where every trial failed."""
+        return self._best.tuned if self._best is not None else None
+
+    def _has_hidden_layers(self) -> bool:
+        return self._row in RANKERS and bool(self._bench.train.ranker_params[self._row].hidden_widths)
+
+
+def tunings_of(bench: Bench, rows: Sequence[str]) -> dict[str, Tuning]:
+    """A tuning for each row."""
+    return {row: Tuning(bench, row) for row in rows}
