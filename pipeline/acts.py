@@ -126,17 +126,25 @@ def score(root: Path, file: Path | None, start: str | None, end: str | None) -> 
 
 
 def serve(root: Path, bundle: Path | None, host: str, port: int) -> None:
-    """Serve the champion (or the bundle in a folder) until SIGTERM; what is answered goes into the served log."""
-    from pipeline.service import ServeParams
+    """Serve the champion, whichever it is at the time, or the bundle in a folder; what is answered is in the served log."""
+    from pipeline.registry.feed import ChampionFeed
+    from pipeline.registry.signing import check_signature_beside
+    from pipeline.service import ServeParams, load_bundle
     from pipeline.service import serve as serve_bundle
 
     workspace = Workspace(root.absolute())
     settings, outside = read_settings(workspace.root), read_environment(home_of(workspace))
     params = settings.section("serve", ServeParams)
     with _bench(workspace, "serve") as workbench:
-        if bundle is None:
-            bundle = _known(champion_near(workspace, workbench.scratch).folder)
-        serve_bundle(bundle, outside.served / settings.log, host, port, params)
+        news = None
+        if bundle is not None:
+            check_signature_beside(bundle, outside.public_key)
+            served = load_bundle(bundle, "")
+        else:
+            champion = champion_near(workspace, workbench.scratch)
+            served = load_bundle(_known(champion.folder), _known(champion.version))
+            news = ChampionFeed(registry_of(workspace), workbench.scratch).newer
+        serve_bundle(served, news, outside.served / settings.log, host, port, params)
 
 
 def warn(root: Path, dry_run: bool) -> int:

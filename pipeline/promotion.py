@@ -169,17 +169,12 @@ def release(root: Path) -> Said:
 def verify(root: Path, folder: Path) -> Said:
     """Recompute every digest of a bundle's folder; raises IntegrityError naming the file that is not as recorded."""
     from components.packing import verify_bundle
-    from pipeline.registry.signing import check_signature
+    from pipeline.registry.signing import check_signature_beside
 
     digest = verify_bundle(folder)
-    outside = read_environment(home_of(Workspace(root.absolute())))
-    is_signed = None
-    if outside.public_key is not None:
-        beside = folder.with_name(f"{folder.name}.sig")
-        signature = beside.read_bytes() if beside.is_file() else None
-        check_signature(folder, signature, outside.public_key, str(folder))
-        is_signed = True
-    return Said({"digest": digest, "is_signed": is_signed}, f"{folder}: as it was packed (bundle {digest})", 0)
+    is_signed = check_signature_beside(folder, read_environment(home_of(Workspace(root.absolute()))).public_key) or None
+    signed = ", and signed" if is_signed else ""
+    return Said({"digest": digest, "is_signed": is_signed}, f"{folder}: as it was packed{signed} (bundle {digest})", 0)
 
 
 def gc(root: Path, may_delete: Callable[[str], bool]) -> Said:
@@ -227,11 +222,12 @@ def _differs(one: Path, other: Path, name: str) -> bool:
 
 
 def _version_before(assignments: Sequence[Event], name: str) -> str:
-    """The version that was in prod before the one that is; raises ConfigError where there is none."""
-    others = [one.version for one in assignments if one.version != assignments[-1].version]
-    if not others:
-        raise ConfigError(f"{name}: no other version was ever in prod; there is nothing to go back to")
-    return others[-1]
+    """The champion before the one that is first became it, so that going back twice goes back two; raises ConfigError."""
+    versions = [one.version for one in assignments]
+    earlier = versions[: versions.index(versions[-1])] if versions else []
+    if not earlier:
+        raise ConfigError(f"{name}: no version was in prod before this one; name one with --to (`history` lists them)")
+    return earlier[-1]
 
 
 def _words_of(event: Event) -> str:

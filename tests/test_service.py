@@ -35,16 +35,17 @@ PARAMS = ServeParams(
     drain_seconds=0.5,
     shutdown_seconds=5,
     latency_buckets_seconds=(0.001, 0.01, 0.1, 1.0),
+    poll_seconds=0.1,
 )
 PROGRAM = """
 import json, sys
 from pathlib import Path
 import pipeline.score_batch
-from pipeline.service import ServeParams, serve
+from pipeline.service import ServeParams, load_bundle, serve
 bundle, served, params = sys.argv[1:]
 params = json.loads(params)
 params["latency_buckets_seconds"] = tuple(params["latency_buckets_seconds"])
-serve(Path(bundle), Path(served), "127.0.0.1", 0, ServeParams(**params))
+serve(load_bundle(Path(bundle), "v1.0.0"), None, Path(served), "127.0.0.1", 0, ServeParams(**params))
 assert "torch" not in sys.modules, "torch was imported"
 """
 
@@ -100,7 +101,7 @@ def serving(bundle: Path, served: Path, params: ServeParams) -> Iterator[Running
             first = listening.get(timeout=60)
             assert first is not None, log
             with httpx.Client(base_url=f"http://127.0.0.1:{first['port']}", timeout=10) as client:
-                yield Running(process, client, served, log, load_bundle(bundle).digest)
+                yield Running(process, client, served, log, load_bundle(bundle, "v1.0.0").digest)
             process.send_signal(signal.SIGTERM)
             assert process.wait(15) == 0, log
         finally:
@@ -230,7 +231,7 @@ def test_metrics_count_what_happened_in_names_with_units(world: World, running: 
     assert figure(running.client, "ctr_score_requests_total", status="200") == requests + 1
     assert figure(running.client, "ctr_scored_rows_total") == rows + 7
     assert sum_before >= sum(answer["scores"])
-    assert figure(running.client, "ctr_bundle_info", digest=running.digest) == 1
+    assert figure(running.client, "ctr_bundle_info", digest=running.digest, version="v1.0.0") == 1
     assert figure(running.client, "ctr_ready") == 1
     assert figure(running.client, "ctr_score_request_seconds_count") > 0
     assert figure(running.client, "ctr_served_log_lost_rows_total") == 0
@@ -257,7 +258,11 @@ def test_sigterm_drains_and_ends_with_zero_and_a_full_disk_loses_log_rows_but_no
     (tmp_path / "served").write_text("a file where the folder should be")
     rows = world.rows(8, 3)
     with serving(bundle, tmp_path / "served", replace(PARAMS, drain_seconds=1.5)) as service:
-        assert service.client.get("/readyz").json() == {"status": "ready", "bundle": service.digest}
+        assert service.client.get("/readyz").json() == {
+            "status": "ready",
+            "bundle": service.digest,
+            "version": "v1.0.0",
+        }
         service.process.send_signal(signal.SIGTERM)
         while (answer := service.client.get("/readyz")).status_code == 200:
             pass
@@ -279,4 +284,4 @@ def test_a_bundle_with_one_byte_changed_is_not_served(world: World, tmp_path: Pa
     content[len(content) // 2] ^= 1
     path.write_bytes(bytes(content))
     with pytest.raises(IntegrityError, match=r"ranker\.onnx"):
-        load_bundle(tmp_path)
+        load_bundle(tmp_path, "v1.0.0")

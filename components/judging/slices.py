@@ -53,7 +53,7 @@ def check_overall(challenger: Figures, params: JudgeParams) -> GateCheck:
         words = f"{found}; that is too wide for a band of {band}: {challenger.num_clicks:,} clicks are too few"
         return GateCheck("calibration overall", ratio.value, limit, False, words)
     passed = ratio.low <= high and ratio.high >= low
-    words = f"{found} ({'not ' if passed else ''}wholly outside {band})"
+    words = f"{found} ({band} allowed)" if passed else f"{found}: wholly outside the {band} that is allowed"
     return GateCheck("calibration overall", ratio.value, limit, passed, words)
 
 

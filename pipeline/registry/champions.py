@@ -14,9 +14,9 @@ from components.errors import IntegrityError, OutsideError, RaceError
 from components.manifest import verify_manifest
 from pipeline.registry import bundles, tags
 from pipeline.registry.clone import Clone, make_local
-from pipeline.registry.reading import HOLD, SIGNATURE, Champions
+from pipeline.registry.reading import HOLD, Champions
 from pipeline.registry.records import PROD, RECORD_FORMAT, Bump, Challenger, Hold, Record, Refused, Version
-from pipeline.registry.signing import sign
+from pipeline.registry.signing import SIGNATURE, sign
 from pipeline.registry.store import Store
 
 COLLECTING = "collecting.json"

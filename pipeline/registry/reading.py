@@ -17,9 +17,9 @@ from components.errors import ConfigError, IntegrityError
 from components.manifest import verify_manifest
 from components.strict import parse
 from pipeline.registry import bundles, tags
-from pipeline.registry.clone import Clone, cloned
+from pipeline.registry.clone import Clone, cloned, git
 from pipeline.registry.records import PROD, STAGES, Event, Hold, Keys, Observe, Record, RegistryParams, Version
-from pipeline.registry.signing import check_signature
+from pipeline.registry.signing import SIGNATURE, check_signature
 from pipeline.registry.store import Store, store_at
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 NAME_PREFIX = "ctr-ranker-"
 HOLD = "hold.json"
-SIGNATURE = "bundle.sig"
 
 
 @dataclass(frozen=True)
@@ -95,13 +94,22 @@ class Champions:
         """The git repository is there (or is a URL, which says so when it is asked)."""
         return "://" in self.git or Path(self.git, "HEAD").is_file()
 
+    def refs(self) -> str:
+        """This log's branch and assignments as the remote has them: another text after every act that became visible."""
+        self.scratch.mkdir(parents=True, exist_ok=True)
+        wanted = (f"refs/heads/{self.branch}", f"refs/tags/{self.name}#*")
+        return git(self.scratch, self.params.git_timeout_seconds, "ls-remote", "--", self._origin, *wanted)
+
+    @property
+    def _origin(self) -> str:
+        return self.git if "://" in self.git else str(Path(self.git).absolute())
+
     @contextmanager
     def cloned(self) -> Iterator[Clone]:
         """A throw-away clone; raises ConfigError where there is no registry yet."""
         if not self.exists():
             raise ConfigError(f"{self.git}: no registry there yet; `promote` makes it, or set CTR_REGISTRY")
-        origin = self.git if "://" in self.git else str(Path(self.git).absolute())
-        with cloned(origin, self.branch, self.scratch, self.params.git_timeout_seconds) as clone:
+        with cloned(self._origin, self.branch, self.scratch, self.params.git_timeout_seconds) as clone:
             tags.leave_what_gto_asks_for(clone, self.name)
             yield clone
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from components.errors import ConfigError, IntegrityError
 
+SIGNATURE = "bundle.sig"
+
 
 def sign(bundle: Path, private_key: Path) -> bytes:
     """The signature of every file of a bundle; raises ConfigError for a key that cannot sign."""
@@ -50,3 +52,14 @@ def check_signature(bundle: Path, signature: bytes | None, public_key: Path, whe
             raise ConfigError(
                 f"CTR_PUBLIC_KEY is set, but model-signing cannot be used ({error}); install it with pyOpenSSL"
             ) from error
+
+
+def check_signature_beside(bundle: Path, public_key: Path | None) -> bool:
+    """Hold a bundle's folder to `bundle.sig` beside it, as the registry's commits have it; False where no key asks for one."""
+    if public_key is None:
+        return False
+    beside = bundle.absolute().parent / SIGNATURE
+    check_signature(
+        bundle, beside.read_bytes() if beside.is_file() else None, public_key, f"{bundle} with {beside.name}"
+    )
+    return True

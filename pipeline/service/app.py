@@ -39,6 +39,7 @@ class ServeParams(Strict):
     drain_seconds            from SIGTERM to the end of listening, for load balancers to notice
     shutdown_seconds         for open requests after that
     latency_buckets_seconds  upper bounds of the histogram of request times
+    poll_seconds             between two looks whether another champion was promoted or rolled back to
     """
 
     max_request_bytes: int
@@ -48,28 +49,30 @@ class ServeParams(Strict):
     drain_seconds: float
     shutdown_seconds: int
     latency_buckets_seconds: tuple[float, ...]
+    poll_seconds: float
 
 
 @dataclass(frozen=True, eq=False)
 class ServedBundle:
-    """A bundle whose files are as recorded, its scorer warm."""
+    """A bundle whose files are as recorded, its scorer warm; `version` is empty for one that no registry named."""
 
     scorer: Scorer
     digest: str
+    version: str
 
 
-def load_bundle(folder: Path) -> ServedBundle:
+def load_bundle(folder: Path, version: str) -> ServedBundle:
     """Verify every digest below `folder`, then load and warm its scorer; raises IntegrityError naming the wrong file."""
     digest = verify_manifest(folder)
     scorer = Scorer.load(folder / "scorer")
     scorer.warm_up()
-    return ServedBundle(scorer, digest)
+    return ServedBundle(scorer, digest, version)
 
 
 class Gauges:
     """What /metrics shows, in a registry of its own."""
 
-    def __init__(self, digest: str, buckets: tuple[float, ...]) -> None:
+    def __init__(self, buckets: tuple[float, ...]) -> None:
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "ctr_score_requests", "Requests to /score by status", ["status"], registry=self.registry
@@ -83,10 +86,20 @@ class Gauges:
             "ctr_score_request_seconds", "Time to answer /score", buckets=buckets, registry=self.registry
         )
         self.is_ready = Gauge("ctr_ready", "1 while /readyz says yes", registry=self.registry)
-        bundle = Gauge(
-            "ctr_bundle_info", "Always 1; the digest is that of the bundle", ["digest"], registry=self.registry
+        self.bundle = Gauge(
+            "ctr_bundle_info", "Always 1; which bundle serves", ["digest", "version"], registry=self.registry
         )
-        bundle.labels(digest).set(1)
+        self.champion_changes = Counter(
+            "ctr_champion_changes", "Bundles taken over while serving", registry=self.registry
+        )
+        self.champion_errors = Counter(
+            "ctr_champion_errors", "Looks for another champion that failed", registry=self.registry
+        )
+        self.champion_asked = Gauge(
+            "ctr_champion_asked_timestamp_seconds",
+            "When the registry last said who is champion",
+            registry=self.registry,
+        )
         self.is_ready.set(1)
 
 
@@ -98,20 +111,47 @@ class _Refusal(Exception):  # noqa: N818 - an answer, not an error of ours
         self.status = status
 
 
-class Service:
-    """One bundle, its served log, and the app around them."""
+@dataclass(frozen=True, eq=False)
+class _Serving:
+    """A bundle and the writer of what it scores: taken together by a request, so that a swap never mixes two."""
 
-    def __init__(self, bundle: ServedBundle, writer: ServedWriter | None, params: ServeParams) -> None:
+    bundle: ServedBundle
+    writer: ServedWriter | None
+
+
+class Service:
+    """The bundle that serves, its served log, and the app around them; served_folder None writes no log."""
+
+    def __init__(self, bundle: ServedBundle, served_folder: Path | None, params: ServeParams) -> None:
         self.is_ready = True
-        self.gauges = Gauges(bundle.digest, params.latency_buckets_seconds)
-        self._bundle = bundle
-        self._writer = writer
+        self.gauges = Gauges(params.latency_buckets_seconds)
+        self._served_folder = served_folder
+        self._serving = self._with_writer(bundle)
+        self.gauges.bundle.labels(bundle.digest, bundle.version).set(1)
         self._params = params
         self.app = FastAPI(title="Click probabilities", docs_url=None, redoc_url=None)
         self.app.add_api_route("/score", self.score, methods=["POST"])
         self.app.add_api_route("/livez", self.live, methods=["GET"])
         self.app.add_api_route("/readyz", self.ready, methods=["GET"])
         self.app.add_api_route("/metrics", self.metrics, methods=["GET"])
+
+    @property
+    def bundle(self) -> ServedBundle:
+        """What serves now."""
+        return self._serving.bundle
+
+    def take_over(self, bundle: ServedBundle) -> None:
+        """Serve another bundle from the next request on; requests that have begun are answered by the one before."""
+        before = self.bundle
+        self._serving = self._with_writer(bundle)
+        self.gauges.bundle.remove(before.digest, before.version)
+        self.gauges.bundle.labels(bundle.digest, bundle.version).set(1)
+        self.gauges.champion_changes.inc()
+
+    def _with_writer(self, bundle: ServedBundle) -> _Serving:
+        if self._served_folder is None:
+            return _Serving(bundle, None)
+        return _Serving(bundle, ServedWriter(self._served_folder, bundle.scorer.schema, bundle.digest))
 
     def stop_being_ready(self) -> None:
         """Answer on, but let nobody send more."""
@@ -130,7 +170,7 @@ class Service:
         except (_Refusal, DataError) as error:
             status, reason = error.status if isinstance(error, _Refusal) else 422, str(error)
             headers = {"Connection": "close"} if isinstance(error, _Refusal) else None  # its body may not be at its end
-            return JSONResponse({"error": reason, "bundle": self._bundle.digest}, status, headers)
+            return JSONResponse({"error": reason, "bundle": self.bundle.digest}, status, headers)
         finally:
             seconds = time.perf_counter() - start
             self.gauges.requests.labels(str(status)).inc()
@@ -145,7 +185,9 @@ class Service:
     async def ready(self) -> Response:
         """200 while requests are welcome, 503 once it was asked to stop."""
         status = "ready" if self.is_ready else "draining"
-        return JSONResponse({"status": status, "bundle": self._bundle.digest}, 200 if self.is_ready else 503)
+        bundle = self.bundle
+        content = {"status": status, "bundle": bundle.digest, "version": bundle.version}
+        return JSONResponse(content, 200 if self.is_ready else 503)
 
     async def metrics(self) -> Response:
         """Prometheus' text format."""
@@ -165,7 +207,8 @@ class Service:
         return bytes(body)
 
     def _answer(self, body: bytes) -> dict[str, Any]:
-        scorer, digest = self._bundle.scorer, self._bundle.digest
+        serving = self._serving
+        scorer, digest = serving.bundle.scorer, serving.bundle.digest
         records = _records_in(body)
         if len(records) > self._params.max_rows:
             raise _Refusal(413, f"{len(records):,} rows, at most {self._params.max_rows:,} a request")
@@ -173,19 +216,19 @@ class Service:
         names = [name or uuid.uuid4().hex for name in rows[IMPRESSION].to_list()]
         rows = rows.with_columns(pl.Series(IMPRESSION, names, dtype=pl.String))
         scores = scorer.score(rows)
-        self._keep(rows, scores)
+        self._keep(serving, rows, scores)
         self.gauges.rows.inc(len(scores))
         self.gauges.scores.inc(float(scores.sum()))
         return {"scores": scores.tolist(), "impressions": names, "bundle": digest}
 
-    def _keep(self, rows: pl.DataFrame, scores: Floats) -> None:
+    def _keep(self, serving: _Serving, rows: pl.DataFrame, scores: Floats) -> None:
         """Write the served log; a full disk must not stop the scores, but it is counted and said."""
-        if self._writer is None:
-            served_table(rows, scores, self._bundle.digest, self._bundle.scorer.schema)
+        if serving.writer is None:
+            served_table(rows, scores, serving.bundle.digest, serving.bundle.scorer.schema)
             return
         try:
             if len(scores):
-                self._writer.append(rows, scores)
+                serving.writer.append(rows, scores)
         except OSError as error:
             self.gauges.lost_rows.inc(len(scores))
             facts = {"event": "served_log_lost", "rows": len(scores)}

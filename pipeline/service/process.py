@@ -1,4 +1,4 @@
-"""The process that serves: verify, listen, log JSON lines, and on SIGTERM drain before it ends with 0."""
+"""The process that serves: listen, follow the champion, log JSON lines, and on SIGTERM drain before it ends with 0."""
 
 from __future__ import annotations
 
@@ -14,21 +14,24 @@ from types import FrameType
 import uvicorn
 
 from components.errors import ConfigError
-from pipeline.served import ServedWriter
-from pipeline.service.app import ServeParams, Service, load_bundle, logger
+from pipeline.service.app import ServedBundle, ServeParams, Service, logger
+from pipeline.service.following import Follower, News
 
 
-def serve(bundle_folder: Path, served_folder: Path | None, host: str, port: int, params: ServeParams) -> None:
+def serve(
+    bundle: ServedBundle, news: News | None, served_folder: Path | None, host: str, port: int, params: ServeParams
+) -> None:
     """Serve until SIGTERM or SIGINT; port 0 takes a free one, said in the first line of the log.
 
+    bundle         what serves at first
+    news           asked for another champion every `poll_seconds`; None serves this bundle for good
     served_folder  of this log's served rows; None writes none
 
-    Raises IntegrityError for a damaged bundle, ConfigError for an address that cannot be listened on.
+    Raises ConfigError for an address that cannot be listened on.
     """
-    bundle = load_bundle(bundle_folder)
-    _log_as_json(bundle.digest)
-    writer = None if served_folder is None else ServedWriter(served_folder, bundle.scorer.schema, bundle.digest)
-    service = Service(bundle, writer, params)
+    service = Service(bundle, served_folder, params)
+    _log_as_json(service)
+    follower = Follower(service, news, params.poll_seconds) if news is not None else None
     config = uvicorn.Config(
         service.app,
         log_config=None,
@@ -38,9 +41,13 @@ def serve(bundle_folder: Path, served_folder: Path | None, host: str, port: int,
         timeout_graceful_shutdown=params.shutdown_seconds,
     )
     with _listen(host, port) as listener:
-        facts = {"event": "listening", "host": host, "port": listener.getsockname()[1]}
+        facts = {"event": "listening", "host": host, "port": listener.getsockname()[1], "version": bundle.version}
         logger.info("listening", extra={"facts": facts})
+        if follower is not None:
+            follower.start()
         _DrainingServer(config, service, params.drain_seconds).run(sockets=[listener])
+    if follower is not None:
+        follower.stop()
     logger.info("stopped", extra={"facts": {"event": "stopped"}})
 
 
@@ -78,16 +85,16 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 class _JsonLines(logging.Formatter):
-    def __init__(self, digest: str) -> None:
+    def __init__(self, service: Service) -> None:
         super().__init__()
-        self._digest = digest
+        self._service = service
 
     def format(self, record: logging.LogRecord) -> str:
         content = {
             "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
             "level": record.levelname,
             "message": record.getMessage(),
-            "bundle": self._digest,
+            "bundle": self._service.bundle.digest,
             **getattr(record, "facts", {}),
         }
         if record.exc_info:
@@ -95,7 +102,7 @@ class _JsonLines(logging.Formatter):
         return json.dumps(content)
 
 
-def _log_as_json(digest: str) -> None:
+def _log_as_json(service: Service) -> None:
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_JsonLines(digest))
+    handler.setFormatter(_JsonLines(service))
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
