@@ -83,7 +83,7 @@ def test_one_run_waits_for_its_data_is_stopped_and_cleared_loses_a_race_and_is_r
     world: World,
 ) -> None:
     missing = TODAY + timedelta(days=1)
-    world.fault("search.train.steps", "40")
+    world.fault("search.train.steps", "3000")
     world.fault("search.promote.exits", "7 4")
     run = world.trigger("search", window_end=str(missing + timedelta(days=1)), window_days=2)
     world.reach("search", run, "wait_for_data", "deferred")
@@ -98,6 +98,8 @@ def test_one_run_waits_for_its_data_is_stopped_and_cleared_loses_a_race_and_is_r
     assert json.loads(ended.read_text())["exit_code"] == 143, "it kept a checkpoint and ended by itself"
     world.until(lambda: len(world.told) == told + 1, "a message")
 
+    (kept,) = world.home.glob("runs/search--*/.ctr/checkpoints/train/step")
+    world.fault("search.train.steps", str(int(kept.read_text()) + 5))
     again = {
         "dry_run": False,
         "dag_run_id": run,

@@ -19,6 +19,10 @@ from pipeline.resources import read_resources
 from pipeline.subprocesses import ask_for_sigterm_when_the_parent_dies
 
 COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
+_OPTIONS = {  # logs are read from the folder; the servers for them would listen on every address, not only on loopback
+    "scheduler": ("--skip-serve-logs",),
+    "triggerer": ("--skip-serve-logs",),
+}
 _HEALTH = ("metadatabase", "scheduler", "triggerer", "dag_processor")
 _START_SECONDS = 600.0
 _STOP_SECONDS = 12.0
@@ -41,7 +45,7 @@ class Running:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
             self.processes[component] = subprocess.Popen(
-                [sys.executable, "-m", "airflow", component],
+                [sys.executable, "-m", "airflow", component, *_OPTIONS.get(component, ())],
                 env=self.server.environment(),
                 cwd=self.server.folder,
                 stdin=subprocess.DEVNULL,
