@@ -19,7 +19,8 @@ from components.autopi.network import FoundNetwork
 from components.autopi.operators import PAPER_OPERATORS
 from components.autopi.search_params import TrialParams
 from components.autopi.searching import STRATEGIES, SearchParams, search_architecture
-from components.autopi.supernet import edges_of
+from components.autopi.second_order import gradients_ahead
+from components.autopi.supernet import Space, Supernet, edges_of
 from components.errors import ConfigError, DataError, Stopped
 from components.metrics import auc
 from components.rankers.ranker import RankerParams
@@ -258,7 +259,71 @@ def test_a_log_too_small_to_be_halved_is_refused(tmp_path: Path) -> None:
 
 
 def test_every_strategy_can_be_named() -> None:
-    assert set(STRATEGIES) == {"darts", "random", "halving", "fixed"}
+    assert set(STRATEGIES) == {"darts", "darts_second_order", "random", "halving", "fixed"}
+
+
+def test_the_second_order_gradient_is_that_of_the_loss_one_step_ahead() -> None:
+    """Against differences of L2(w - rate * step(w, a), a) in each direction of alpha and beta."""
+    generator = torch.Generator().manual_seed(1)
+    supernet = Supernet((4, 5, 6), Space(("skip", "fm", "single_layer_perceptron"), 1, 3), generator).double()
+    architecture = supernet.architecture_parameters()
+    weights = [*supernet.weight_parameters(), *supernet.embedding_parameters()]
+    for parameter in (*architecture, *weights):
+        torch.nn.init.normal_(parameter, std=0.5, generator=generator)
+    optimizer = torch.optim.SGD(weights, lr=0.1, momentum=0.9, weight_decay=0.01)
+    halves = [
+        (torch.stack([torch.randint(0, size, (40,), generator=generator) for size in (4, 5, 6)], 1), clicks)
+        for clicks in torch.rand(2, 40, dtype=torch.float64, generator=generator).round()
+    ]
+
+    def loss(half: int) -> torch.Tensor:
+        ids, clicks = halves[half]
+        return functional.binary_cross_entropy_with_logits(supernet(ids, 1.0, None), clicks)
+
+    optimizer.zero_grad()
+    loss(0).backward()
+    optimizer.step()  # so that there is a momentum
+    start = [weight.detach().clone() for weight in weights]
+    found, _ = gradients_ahead(lambda: loss(0), lambda: loss(1), optimizer, architecture)
+    assert all(torch.equal(weight, before) for weight, before in zip(weights, start, strict=True))
+
+    def loss_ahead() -> float:
+        gradients = torch.autograd.grad(loss(0), weights)
+        with torch.no_grad():
+            for weight, gradient in zip(weights, gradients, strict=True):
+                momentum = optimizer.state[weight]["momentum_buffer"]
+                weight.sub_(0.1 * (gradient + 0.01 * weight + 0.9 * momentum))
+            value = float(loss(1))
+            for weight, before in zip(weights, start, strict=True):
+                weight.copy_(before)
+        return value
+
+    first_order = torch.autograd.grad(loss(1), architecture)
+    for parameter, gradient, plain in zip(architecture, found, first_order, strict=True):
+        for place in range(parameter.numel()):
+            sides = []
+            for shift in (1e-5, -1e-5):
+                with torch.no_grad():
+                    parameter.view(-1)[place] += shift
+                sides.append(loss_ahead())
+                with torch.no_grad():
+                    parameter.view(-1)[place] -= shift
+            expected = (sides[0] - sides[1]) / 2e-5
+            assert float(gradient.view(-1)[place]) == pytest.approx(expected, rel=0.02, abs=1e-5)
+        if plain.numel() > 2:
+            assert not torch.allclose(gradient, plain, rtol=0.05)
+
+
+def test_a_second_order_search_goes_on_from_a_stop_as_if_there_had_been_none(small: Any, tmp_path: Path) -> None:
+    params = dataclasses.replace(PARAMS, strategy="darts_second_order", max_epochs=1)
+    whole = search_architecture(small, params, bench(tmp_path / "whole"))
+    assert whole.strategy == "darts_second_order"
+    first = dataclasses.replace(params, strategy="darts")
+    assert search_architecture(small, first, bench(tmp_path / "first")).history != whole.history
+    answers = iter([None, 15])
+    with pytest.raises(Stopped):
+        search_architecture(small, params, bench(tmp_path / "stopped", lambda: next(answers, 15)))
+    assert search_architecture(small, params, bench(tmp_path / "stopped")) == whole
 
 
 def test_weights_and_alpha_learn_from_different_halves(small: Any, tmp_path: Path) -> None:

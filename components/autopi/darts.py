@@ -23,12 +23,14 @@ from components.autopi.cost import write_cost
 from components.autopi.discretising import discretise
 from components.autopi.identity import identity_of
 from components.autopi.search_params import SearchParams
+from components.autopi.second_order import step_ahead
 from components.autopi.supernet import SkipNoise, Space, Supernet
 from components.batching import Batches, pick_device
 from components.checkpoint import flatten_optimizer, load_checkpoint, restore_optimizer, save_checkpoint
 from components.encoding import Encoded
-from components.errors import ConfigError, DataError
+from components.errors import ConfigError, DataError, IntegrityError
 from components.metrics import auc, log_loss
+from components.strict import parse
 from components.workbench import Workbench
 
 
@@ -127,7 +129,12 @@ class DartsSearch:
         self.supernet.train()
         architecture = self.supernet.architecture_parameters()
         weights = [*self.supernet.weight_parameters(), *self.supernet.embedding_parameters()]
-        alpha_loss = self._descend(self.alpha_optimizer, architecture, weights, alpha_batch, temperature)
+        if self.params.strategy == "darts_second_order":
+            halves, optimizers = (weight_batch, alpha_batch), (self.weight_optimizer, self.alpha_optimizer)
+            noise, loss_of = self.noise.generator, lambda batch: self._loss(batch, temperature)
+            alpha_loss = step_ahead(self.supernet, noise, loss_of, halves, optimizers)
+        else:
+            alpha_loss = self._descend(self.alpha_optimizer, architecture, weights, alpha_batch, temperature)
         weight_loss = self._descend(self.weight_optimizer, weights, architecture, weight_batch, temperature)
         self.loss_sums += torch.stack([weight_loss, alpha_loss]).double()
         self.rows_seen += len(weight_batch[1]) + len(alpha_batch[1])
@@ -146,13 +153,16 @@ class DartsSearch:
             parameter.grad = None
         for parameter in resting:
             parameter.requires_grad_(False)
-        ids_bf, clicks_b = batch
-        noise = self.noise if self.noise.share > 0 else None
-        logits_b = self.supernet(ids_bf, temperature, noise)
-        loss = functional.binary_cross_entropy_with_logits(logits_b, clicks_b.to(logits_b.dtype))
+        loss = self._loss(batch, temperature)
         torch.autograd.backward(loss)
         optimizer.step()
         return loss.detach()
+
+    def _loss(self, batch: tuple[torch.Tensor, torch.Tensor], temperature: float) -> torch.Tensor:
+        ids_bf, clicks_b = batch
+        noise = self.noise if self.noise.share > 0 else None
+        logits_b = self.supernet(ids_bf, temperature, noise)
+        return functional.binary_cross_entropy_with_logits(logits_b, clicks_b.to(logits_b.dtype))
 
     def _set_rate(self) -> None:
         share = (1 + math.cos(math.pi * (self.epoch - 1) / self.params.max_epochs)) / 2
@@ -276,16 +286,10 @@ class DartsSearch:
         self.loss_sums.copy_(found.tensors["loss_sums"])
         for name in _COUNTS:
             setattr(self, name, found.facts[name])
-        self.history = [_record(content) for content in found.facts["history"]]
+        where = str(self.workbench.checkpoints)
+        self.history = [parse(EpochRecord, record, where, IntegrityError) for record in found.facts["history"]]
         say(f"going on from epoch {self.epoch}, batch {self.batch}")
 
 
 _COUNTS = ("epoch", "batch", "rows_seen", "seconds", "core_seconds")
 _ARCHITECTURE = ("alpha_interaction", "beta_interaction", "alpha_ensemble", "beta_ensemble")
-
-
-def _record(content: dict[str, Any]) -> EpochRecord:
-    """JSON has lists where a record has tuples."""
-    pairs = {name: tuple(map(tuple, content[name])) for name in ("alpha_interaction", "alpha_ensemble")}
-    single = {name: tuple(content[name]) for name in ("beta_interaction", "beta_ensemble")}
-    return EpochRecord(**{**content, **pairs, **single})

@@ -40,7 +40,8 @@ class TrialParams(Strict):
 class SearchParams(Strict):
     """What is searched, and how.
 
-    strategy             "darts" (first order, as in the paper), "random" and "halving" (candidates trained from scratch), "fixed"
+    strategy             "darts" (first order, as in the paper), "darts_second_order" (alpha one step of the weights ahead, about
+                         three times the work), "random" and "halving" (candidates trained from scratch) or "fixed"
     fixed_architecture   the one-line text that "fixed" takes over; null for the other strategies
     seed                 of the halves, the initial weights, the order of rows, the noise and the draws
     operators            names in OPERATORS that an edge may carry
@@ -63,7 +64,7 @@ class SearchParams(Strict):
     trial_embedding_l2   L2 penalty on embeddings in trials
     """
 
-    strategy: Literal["darts", "random", "halving", "fixed"]
+    strategy: Literal["darts", "darts_second_order", "random", "halving", "fixed"]
     fixed_architecture: str | None
     seed: int
     operators: tuple[str, ...]

@@ -42,6 +42,7 @@ def _take_fixed(encoded: Encoded, params: SearchParams, workbench: Workbench) ->
 
 STRATEGIES: dict[str, Callable[[Encoded, SearchParams, Workbench], FoundArchitecture]] = {
     "darts": _search_darts,
+    "darts_second_order": _search_darts,
     "random": search_random,
     "halving": search_halving,
     "fixed": _take_fixed,

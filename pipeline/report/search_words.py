@@ -8,6 +8,7 @@ from pipeline.report.words import percent
 
 _LEADS = {
     "darts": "The search tries every operator on every edge at once, and learns which to keep (alpha: operators, beta: edges).",
+    "darts_second_order": "The search tries every operator on every edge at once, and learns which to keep, looking one step of the weights ahead.",
     "random": "The search draws networks blindly, trains each from scratch for a short while, and takes the best on tune.",
     "halving": "The search trains many networks from scratch for a short while; the better ones go on, and the best on tune is taken.",
     "fixed": "Nothing was searched: the network was given.",
