@@ -110,7 +110,7 @@ def run_bench_promotions(num_rounds: int, num_processes: int, params: RegistryPa
                 orders += _orders(registry, place / "bundles" / str(number), number, num_processes, draws)
                 ended += _race(pipes, orders[-num_processes:])
         seconds = time.perf_counter() - racing
-        found = _held_against_model(registry, orders, ended, place)
+        found = held_against_model(registry, orders, ended, place)
     kinds = [end.how for end in ended]
     return {
         "rounds": num_rounds,
@@ -127,7 +127,7 @@ def run_bench_promotions(num_rounds: int, num_processes: int, params: RegistryPa
     }
 
 
-def _held_against_model(
+def held_against_model(
     registry: Registry, orders: Sequence[Order], ended: Sequence[Ended], place: Path
 ) -> dict[str, int]:
     """Count what is double, lost or other than one act at a time would have left it."""
