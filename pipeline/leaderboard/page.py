@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import statistics
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -16,6 +17,7 @@ from pipeline.report.charts import Axes, Scale, Series
 _STYLE = Path(charts.__file__).with_name("style.css")
 _ROW_HEIGHT = 24
 _NAMES_WIDTH = 150
+_FAR = 6.0  # times the median distance from the best
 _COLUMNS = (
     "ranker",
     "seeds",
@@ -55,7 +57,10 @@ _OWN_STYLE = """
 main, header, footer { max-width: 1240px; }
 .leveller { fill: var(--first); } .surely { fill: var(--second); } .whisker { stroke: var(--soft); stroke-width: 1.5; }
 .from { fill: none; stroke: var(--faint); stroke-width: 1.5; } .best { stroke: var(--faint); stroke-dasharray: 3 3; }
-.key .leveller { background: var(--first); } .key .surely { background: var(--second); }
+.key .swatch.leveller { border-color: var(--first); background: var(--first); }
+.key .swatch.surely { border-color: var(--second); background: var(--second); }
+.banner li strong { display: inline; font-size: 1em; } section table { font-size: 0.8rem; } section th { font-size: 0.72rem; }
+section th, section td { padding: 5px 9px 5px 0; }
 """
 
 
@@ -130,8 +135,17 @@ def _forest(board: Board, rows: Sequence[BoardRow]) -> str:
     """Each ranker's distance from the best, with two standard errors: who is not told apart stands out."""
     reach = {row.name: 2 * row.auc_difference.standard_error if row.auc_difference else 0.0 for row in rows}
     at = {row.name: row.auc_difference.value if row.auc_difference else 0.0 for row in rows}
-    low, high = min(at[name] - reach[name] for name in at), max(at[name] + reach[name] for name in at)
-    scale = Scale(low, max(high, 1e-9), _NAMES_WIDTH, charts.WIDTH - charts.MARGIN_RIGHT, False)
+    # A ranker far behind would press all others into one point; it stands at the edge with its figure.
+    edge = _FAR * min(statistics.median(at.values()), -1e-4)
+    near = [name for name in at if at[name] - reach[name] >= edge]
+    low = (
+        min(at[name] - reach[name] for name in near)
+        if len(near) < len(at)
+        else min(at[name] - reach[name] for name in at)
+    )
+    low = min(low, min((at[name] for name in near), default=0.0)) * 1.05
+    high = max(max(at[name] + reach[name] for name in near), 1e-9)
+    scale = Scale(low, high, _NAMES_WIDTH, charts.WIDTH - charts.MARGIN_RIGHT, False)
     height = len(rows) * _ROW_HEIGHT + 50
     bottom = height - 38
     parts = [_vertical(scale(0.0), bottom, "best")]
@@ -142,6 +156,13 @@ def _forest(board: Board, rows: Sequence[BoardRow]) -> str:
         ]
     for place, row in enumerate(rows):
         y = 14 + place * _ROW_HEIGHT
+        if row.name not in near:
+            far = f"◂ {at[row.name]:+.4f}"
+            parts += [
+                charts.text("tick", _NAMES_WIDTH - 12, y + 4, "end", row.name),
+                charts.text("note", _NAMES_WIDTH, y + 4, "start", far),
+            ]
+            continue
         left, right = scale(at[row.name] - reach[row.name]), scale(at[row.name] + reach[row.name])
         role = "surely" if is_beyond_noise(row.auc_difference, board) else "leveller"
         auc = figure(row, "auc")[0]
@@ -199,16 +220,12 @@ def _costs(rows: Sequence[BoardRow]) -> str:
     series = [Series(row.name, "first", [(cost, auc)], "points") for row, cost, auc in points]
 
     def named(x_scale: Scale, y_scale: Scale) -> str:
-        return "".join(
-            charts.text(
-                "tick",
-                x_scale(cost) + (7 if x_scale(cost) < charts.WIDTH * 0.8 else -7),
-                y_scale(auc) - 5,
-                "start" if x_scale(cost) < charts.WIDTH * 0.8 else "end",
-                row.name,
-            )
-            for row, cost, auc in points
-        )
+        parts = []
+        for place, (row, cost, auc) in enumerate(sorted(points, key=lambda point: point[1])):
+            x, is_left = x_scale(cost), x_scale(cost) < charts.WIDTH * 0.8
+            y = y_scale(auc) + (-6 if place % 2 == 0 else 15)  # neighbours above and below in turn
+            parts.append(charts.text("note", x + (6 if is_left else -6), y, "start" if is_left else "end", row.name))
+        return "".join(parts)
 
     drawn = charts.xy_chart("Test AUC by the time of a score", axes, series, named)
     drawn = drawn[drawn.index("<svg") :]  # names stand at the points, so no legend
