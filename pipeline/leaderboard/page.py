@@ -138,12 +138,7 @@ def _forest(board: Board, rows: Sequence[BoardRow]) -> str:
     # A ranker far behind would press all others into one point; it stands at the edge with its figure.
     edge = _FAR * min(statistics.median(at.values()), -1e-4)
     near = [name for name in at if at[name] - reach[name] >= edge]
-    low = (
-        min(at[name] - reach[name] for name in near)
-        if len(near) < len(at)
-        else min(at[name] - reach[name] for name in at)
-    )
-    low = min(low, min((at[name] for name in near), default=0.0)) * 1.05
+    low = min(at[name] - reach[name] for name in near) * 1.05
     high = max(max(at[name] + reach[name] for name in near), 1e-9)
     scale = Scale(low, high, _NAMES_WIDTH, charts.WIDTH - charts.MARGIN_RIGHT, False)
     height = len(rows) * _ROW_HEIGHT + 50
