@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -76,6 +77,11 @@ class World:
         """The runs of a DAG that were started in one way (asset_triggered, backfill, ...), the first one first."""
         runs = self.airflow.call("GET", f"/dags/{dag}/dagRuns?limit=100")["dag_runs"]
         return sorted((run for run in runs if run["run_type"] == kind), key=lambda run: str(run["run_after"]))
+
+    def told_of(self, dag: str, run: str) -> list[dict[str, Any]]:
+        """What people were told of a run."""
+        name = f"{dag}--{re.sub('[^0-9A-Za-z]+', '-', run).strip('-')}"
+        return [alert for alert in self.told if name in alert["annotations"]["summary"]]
 
     def fault(self, name: str, content: str) -> None:
         (self.home / "faults" / name).write_text(content)

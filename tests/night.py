@@ -38,7 +38,7 @@ class Night:
     def live(self, number: int) -> None:
         """One day: its faults, its runs, its row in the table."""
         world, day, began = self.world, FIRST_DAY + timedelta(days=number), time.monotonic()
-        end, told = str(day + timedelta(days=1)), len(world.told)
+        end = str(day + timedelta(days=1))
         before = world.runs("retrain", "asset_triggered")
         faults = self.random.sample(sorted(self._faults(day)), k=2)
         is_late = "data comes late" in faults
@@ -50,10 +50,11 @@ class Night:
         watches = [world.trigger("monitor", window_end=f"{end}T{hour:02}:00") for hour in (0, 6)]
         for name in faults:
             self._while_it_runs(name, day, training)
-        states = [world.wait("retrain", training), *(world.wait("monitor", run) for run in watches)]
+        runs = [("retrain", training), *(("monitor", run) for run in watches)]
+        states = [world.wait(dag, run) for dag, run in runs]
         woken = self._woken_since(len(before)) if "drift, its event doubled" in faults else []
         tries = sum(number for _, number in world.tries("retrain", training).values())
-        people = len(world.told) - told
+        people = sum(len(world.told_of(dag, run)) for dag, run in runs)
         if set(states) != {"success"} or people:
             self.wrong.append(f"{day}: {states}, {people} messages")
         seconds = time.monotonic() - began

@@ -57,10 +57,9 @@ def test_a_broken_contract_fails_at_once_and_is_told_once(world: World) -> None:
     assert tries["search"][0] == "upstream_failed"
     assert tries["clean_up"][0] == "success"
     assert "was told to end with 3" in world.log("search", run, "check", 1)
-    world.until(lambda: world.told, "a message")
+    world.until(lambda: world.told_of("search", run), "a message")
     time.sleep(3)  # the DAG's own callback has come, and found the message sent
-    assert len(world.told) == 1
-    alert = world.told[0]
+    (alert,) = world.told_of("search", run)
     assert alert["labels"]["severity"] == "page"
     assert "check" in alert["annotations"]["summary"]
     assert alert["annotations"]["runbook_url"].endswith("/CtrRunFailed.md")
@@ -68,15 +67,13 @@ def test_a_broken_contract_fails_at_once_and_is_told_once(world: World) -> None:
 
 
 def test_data_that_does_not_arrive_by_the_deadline_is_late_and_told(world: World) -> None:
-    before = len(world.told)
     run = world.trigger("search", window_end="2026-04-08", window_days=1)
     assert world.wait("search", run) == "failed"
     assert world.tries("search", run)["fetch"][0] == "upstream_failed"
     assert "1 partition(s) of the window" in world.log("search", run, "wait_for_data", 1)
-    world.until(lambda: len(world.told) > before, "a message")
-    assert [(alert["labels"]["alertname"], alert["labels"]["severity"]) for alert in world.told[before:]] == [
-        ("CtrDataLate", "ticket")
-    ]
+    world.until(lambda: world.told_of("search", run), "a message")
+    labels = [alert["labels"] for alert in world.told_of("search", run)]
+    assert [(label["alertname"], label["severity"]) for label in labels] == [("CtrDataLate", "ticket")]
 
 
 def test_one_run_waits_for_its_data_is_stopped_and_cleared_loses_a_race_and_is_refused_by_the_gate(
@@ -90,13 +87,12 @@ def test_one_run_waits_for_its_data_is_stopped_and_cleared_loses_a_race_and_is_r
     let_arrive(world.home, missing, missing)
 
     process = world.process_of("train", "search--*")
-    told = len(world.told)
     world.airflow.call("PATCH", f"/dags/search/dagRuns/{run}/taskInstances/train", {"new_state": "failed"})
     assert world.wait("search", run) == "failed"
     world.until(lambda: not Path("/proc", str(process)).exists(), "the stopped stage to end")
     (ended,) = world.home.glob("runs/search--*/.ctr/ends/train.json")
     assert json.loads(ended.read_text())["exit_code"] == 143, "it kept a checkpoint and ended by itself"
-    world.until(lambda: len(world.told) == told + 1, "a message")
+    world.until(lambda: world.told_of("search", run), "a message")
 
     (kept,) = world.home.glob("runs/search--*/.ctr/checkpoints/train/step")
     world.fault("search.train.steps", str(int(kept.read_text()) + 5))
@@ -120,7 +116,6 @@ def test_one_run_waits_for_its_data_is_stopped_and_cleared_loses_a_race_and_is_r
 
 
 def test_killed_stage_and_killed_scheduler_resume_and_make_the_same_bytes(world: World, tmp_path: Path) -> None:
-    told = len(world.told)
     world.fault("retrain.train.steps", "80")
     world.fault("retrain.search.exits", "75")
     run = world.trigger("retrain", strategy="darts", window_end="2026-03-30")
@@ -137,7 +132,7 @@ def test_killed_stage_and_killed_scheduler_resume_and_make_the_same_bytes(world:
     begins = [line for line in log.splitlines() if "begins at step" in line]
     assert begins[0].endswith("step 0")
     assert not begins[1].endswith("step 0"), "it resumed from its checkpoint"
-    assert len(world.told) == told, "nobody is told of what healed"
+    assert world.told_of("retrain", run) == [], "nobody is told of what healed"
     assert list((world.home / "runs").glob("retrain--*")) == []
 
     by_hand = tmp_path / "by-hand"
