@@ -44,6 +44,22 @@ def bench_rankers(
     _print_json(lambda: make_leaderboard(workspace, rankers, numbers, 1, 0, None))
 
 
+@bench_app.command("imbalance")
+def bench_imbalance(
+    ranker: Annotated[str, typer.Option(help="What is trained in each way.")] = "linear",
+    workspace: WorkspaceOption = HERE,
+) -> None:
+    """Downsampling, weights and focal loss: what each does to calibration, on a simulated log whose truth is known."""
+    from pipeline.bench_imbalance import run_bench_imbalance
+    from pipeline.params import read_settings
+    from pipeline.progress import shown_progress
+    from pipeline.run import Workspace
+
+    place = Workspace(workspace.absolute())
+    with shown_progress("imbalance") as progress:
+        _print_json(lambda: run_bench_imbalance(place, read_settings(workspace), ranker, progress))
+
+
 @bench_app.command("promotions")
 def bench_promotions(
     rounds: Annotated[int, typer.Option(min=1)] = 100,

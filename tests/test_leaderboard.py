@@ -21,6 +21,7 @@ from components.encoding import Encoded
 from components.errors import ConfigError
 from components.log import CleanLog, RawLog
 from components.splitting import Splits
+from pipeline.bench_imbalance import run_bench_imbalance
 from pipeline.leaderboard import board as board_module
 from pipeline.leaderboard import page, table
 from pipeline.leaderboard.board import Board, run_leaderboard, write_board
@@ -306,6 +307,20 @@ def test_the_table_says_who_is_not_told_apart_from_the_best(finished: Board) -> 
     assert "Not told apart in AUC from the best: linear, perhaps." in text
     assert "| **-0.01000** |" in text
     assert "| ≈ -0.01000 (p 0.40) |" in text
+
+
+def test_downsampling_and_weights_are_corrected_exactly_and_the_focal_loss_is_not(
+    workspace: Workspace, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ways = run_bench_imbalance(workspace, settings, "linear", lambda *_: None)["ways"]
+    assert "| clicks count ten times | corrected, isotonic |" in capsys.readouterr().out
+    for way in ("a tenth of the negatives", "clicks count ten times"):
+        raw, corrected = ways[way]["as it comes out"], ways[way]["corrected"]
+        assert raw["auc"] == corrected["auc"]  # a shift of the logits by log 10 changes no order
+        assert raw["calibration_ratio"] > corrected["calibration_ratio"] + 0.2
+    assert ways["focal loss, gamma 2"]["as it comes out"] == ways["focal loss, gamma 2"]["corrected"]
+    for treated in ways.values():
+        assert treated["corrected, platt"]["calibration_ratio"] == pytest.approx(1.0, abs=0.15)
 
 
 @pytest.mark.parametrize(
