@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from components.errors import CtrError
+from pipeline.alerting.cli import alerts_app
 from pipeline.bench_cli import bench_app
 from pipeline.options import HERE, JsonOption, WorkspaceOption
 from pipeline.leaderboard_cli import leaderboard_app
@@ -33,6 +34,7 @@ app.add_typer(bench_app, name="bench")
 app.add_typer(runs_app, name="runs")
 app.add_typer(promotion_app)
 app.add_typer(leaderboard_app)
+app.add_typer(alerts_app)
 
 
 class Device(StrEnum):
@@ -113,12 +115,13 @@ def dvc(
 def warn(
     workspace: WorkspaceOption = HERE,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be sent.")] = False,
+    test: Annotated[bool, typer.Option("--test", help="Send an alert that says it is a test, and its end.")] = False,
 ) -> None:
-    """Tell people what watch found (exit 5 if drift was found and the alarm was sent)."""
+    """Tell people what watch found (exit 5 if something was found and the alarm was sent)."""
     from pipeline.acts import warn as act
     from pipeline.acts import with_recorded_end
 
-    raise typer.Exit(with_recorded_end(workspace, "warn", lambda: act(workspace, dry_run)))
+    raise typer.Exit(with_recorded_end(workspace, "warn", lambda: act(workspace, dry_run, test)))
 
 
 @app.command()

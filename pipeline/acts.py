@@ -17,7 +17,7 @@ from components.errors import ConfigError, CtrError
 from components.log import LogRequest, Window
 from components.strict import Strict
 from pipeline.on_dvc import record_end, record_start
-from pipeline.outside import champion_near, home_of, read_environment, registry_of
+from pipeline.outside import champion_near, desk_of, home_of, read_environment, registry_of
 from pipeline.params import Settings, read_settings
 from pipeline.progress import shown_progress
 from pipeline.run import RunOptions, StopFlag, Workspace, run_stage, stop_signals, workbench_for
@@ -147,22 +147,20 @@ def serve(root: Path, bundle: Path | None, host: str, port: int) -> None:
         serve_bundle(served, news, outside.served / settings.log, host, port, params)
 
 
-def warn(root: Path, dry_run: bool) -> int:
-    """Tell people what watch found; 0 where nothing was, 5 where drift was found and the alarm was sent."""
-    from components.watching import Drift
-    from pipeline.notify import WarnParams, alerts_from, in_words, send
+def warn(root: Path, dry_run: bool, test: bool) -> int:
+    """Tell people what watch found; 0 where nothing was, 5 where something was found and the alarm was sent."""
+    from components.watching import Drift, WatchParams
+    from pipeline.alerting.warning import send_test, warn_of
 
     workspace = Workspace(root.absolute())
-    settings, outside = read_settings(workspace.root), read_environment(home_of(workspace))
-    params = settings.section("warn", WarnParams)
-    alerts = alerts_from(workspace.read("drift", Drift), params, outside.environment, f"ctr-ranker-{settings.log}")
-    if dry_run:
-        print("\n".join(in_words(alert) for alert in alerts) or "Nothing to warn of.")
+    settings, desk = read_settings(workspace.root), desk_of(workspace)
+    if test:
+        send_test(desk)
         return 0
-    send(alerts, outside.webhook, params)
-    if not alerts:
-        print("Nothing to warn of.", file=sys.stderr)
-    return EXIT_ALARM_SENT if alerts else 0
+    window = settings.request().window
+    watch = settings.section("watch", WatchParams)
+    num_findings = warn_of(desk, workspace.read("drift", Drift), (window.start, window.end), watch, dry_run)
+    return EXIT_ALARM_SENT if num_findings else 0
 
 
 def report(root: Path, drift: Path | None, output: Path | None) -> None:

@@ -4,8 +4,10 @@ CTR_DATA      folder of research data, `$CTR_DATA` in a log's paths      default
 CTR_REGISTRY  git repository of champions, path or URL                   default .registry/git
 CTR_STORE     DVC remote of bundles, folder or s3://bucket/prefix        default .registry/store
 CTR_SERVED    folder of the served log                                   default .ctr/served
-CTR_WEBHOOK   where warnings are posted                                  default nowhere but stderr
 CTR_ENV       label of the environment in warnings                       default dev
+CTR_ALERTS    state and outbox of alerts                                 default .ctr/alerts
+CTR_METRICS   folder of the node exporter's textfile collector           default .ctr/metrics
+CTR_ALERTMANAGER, CTR_PAGERDUTY_KEY, CTR_SLACK_WEBHOOK, CTR_SMTP, CTR_WEBHOOK  who is told (pipeline/alerting/receivers.py)
 CTR_SIGNING_KEY, CTR_PUBLIC_KEY  PEM files: sign what is promoted; ask for its signature when it is loaded
 """
 
@@ -25,6 +27,7 @@ from pipeline.params import read_settings
 from pipeline.run import Workspace
 
 if TYPE_CHECKING:
+    from pipeline.alerting.warning import Desk
     from pipeline.registry import Registry
 
 
@@ -36,7 +39,6 @@ class Outside:
     registry: str
     store: str
     served: Path
-    webhook: str | None
     environment: str
     signing_key: Path | None
     public_key: Path | None
@@ -49,7 +51,6 @@ def read_environment(root: Path) -> Outside:
         registry=os.environ.get("CTR_REGISTRY", str(root / ".registry" / "git")),
         store=os.environ.get("CTR_STORE", str(root / ".registry" / "store")),
         served=Path(os.environ.get("CTR_SERVED", root / ".ctr" / "served")),
-        webhook=os.environ.get("CTR_WEBHOOK"),
         environment=os.environ.get("CTR_ENV", "dev"),
         signing_key=_path_in("CTR_SIGNING_KEY"),
         public_key=_path_in("CTR_PUBLIC_KEY"),
@@ -81,6 +82,16 @@ def registry_of(workspace: Workspace) -> Registry:
         Keys(outside.signing_key, outside.public_key),
         lambda _effect: None,
     )
+
+
+def desk_of(workspace: Workspace) -> Desk:
+    """Where this log's alerts are kept, and who is told of them."""
+    from pipeline.alerting.params import WarnParams
+    from pipeline.alerting.warning import desk_at
+
+    home, settings = home_of(workspace), read_settings(workspace.root)
+    params = settings.section("warn", WarnParams)
+    return desk_at(home, os.environ, params, read_environment(home).environment, settings.log)
 
 
 def champion_near(workspace: Workspace, scratch: Path) -> Champion:

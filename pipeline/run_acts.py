@@ -14,7 +14,7 @@ from components.errors import ConfigError, DataError, OutsideError
 from components.manifest import verify_manifest
 from pipeline.acts import fetch
 from pipeline.on_dvc import read_end
-from pipeline.outside import champion_architecture, read_environment
+from pipeline.outside import champion_architecture, desk_of, read_environment
 from pipeline.params import read_settings
 from pipeline.resources import read_resources
 from pipeline.run import Workspace
@@ -136,6 +136,7 @@ def close_run(home: Path, folder: Path, reason: str, is_rehearsal: bool) -> None
     if act is None:
         print(f"The run did not come to its end: {folder} stays for {_days(home)} days.", file=sys.stderr)
         return
+    _settle(home, flow_of(folder))
     order = read_order(folder)
     bundle = workspace.folder("bundle")
     digest = verify_manifest(bundle) if act == "promote" else None
@@ -152,43 +153,38 @@ def close_run(home: Path, folder: Path, reason: str, is_rehearsal: bool) -> None
 
 def tell(home: Path, run: str, dag: str, task: str, reason: str, link: str) -> None:
     """Send the one message that a failed run may send; nothing where it was sent."""
-    from pipeline.notify import Alert, WarnParams, send
+    from pipeline.alerting.alert import make_alert
+    from pipeline.alerting.warning import raise_alert
 
     if not claim_message(home, run):
         print(f"People were told of {run} already.", file=sys.stderr)
         return
     try:
-        settings, outside = read_settings(home), read_environment(home)
-        params = settings.section("warn", WarnParams)
-        name, check, severity = _kind(reason)
-        model = f"ctr-ranker-{settings.log}"
-        labels = {
-            "alertname": name,
-            "severity": severity,
-            "service": params.service,
-            "env": outside.environment,
-            "model": model,
-            "check": check,
-            "slice": dag,
-            "team": params.team,
-        }
-        annotations = {
-            "summary": f"{dag}: {task} failed for good in {run}",
-            "description": f"{reason}\n{link}".strip(),
-            "runbook_url": f"{params.runbook_url.rstrip('/')}/{name}.md",
-            "dashboard_url": params.dashboard_url,
-        }
-        send((Alert(f"ctr/{outside.environment}/{model}/{check}/{dag}", labels, annotations),), outside.webhook, params)
+        desk = desk_of(Workspace(home))
+        check, severity = _kind(reason)
+        summary, description = f"{dag}: {task} failed for good in {run}", f"{reason}\n{link}".strip()
+        raise_alert(
+            desk, make_alert(check, dag, severity, summary, description, desk.params, desk.environment, desk.model)
+        )
     except BaseException:
         give_message_back(home, run)
         raise
 
 
-def _kind(reason: str) -> tuple[str, str, str]:
-    """Alert name, check and severity: late data and bugs can wait for the morning, a broken contract cannot."""
+def _settle(home: Path, dag: str) -> None:
+    """A run that came to its end settles what was told of earlier ones; only where something was told."""
+    from pipeline.alerting.warning import settle_alert
+
+    desk = desk_of(Workspace(home))
+    for check in ("run_failed", "data_late"):
+        settle_alert(desk, check, dag)
+
+
+def _kind(reason: str) -> tuple[str, str]:
+    """Check and severity: late data and bugs can wait for the morning, a broken contract cannot."""
     if reason.startswith("data late"):
-        return "CtrDataLate", "data_late", "ticket"
-    return "CtrRunFailed", "run_failed", "page" if reason.startswith("exit 3") else "ticket"
+        return "data_late", "ticket"
+    return "run_failed", "page" if reason.startswith("exit 3") else "ticket"
 
 
 def _architecture_of_that_day(ledger: Ledger, flow: str, start: datetime, end: datetime) -> str | None:

@@ -41,7 +41,7 @@ def run_bench_drift(
         figures["quiet"] = {key: value for key, value in asdict(quiet).items() if key != "seeds_with_pages"}
     if only in (None, "faults"):
         peer = Peer(peer_trials, 5_000) if peer_trials else None
-        found = try_row_faults(trials, 20_000, peer, params, progress)
+        found = try_row_faults(trials, 5_000, peer, params, progress)
         of_clicks, powers = try_click_faults(trials, params, progress)
         found |= of_clicks
         _say(_table(found, peer))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -75,5 +76,7 @@ def watch_quiet_days(
                 seed * num_days + day + 1, num_seeds * num_days, f"quiet days, {sum(quiet.incidents.values())} false"
             )
         quiet.num_days += num_days
+        incidents = f"{dict(quiet.incidents)} by check {dict(quiet.checks)}"
+        print(f"{quiet.num_days:,} quiet days of {seed + 1} worlds: {incidents}", file=sys.stderr, flush=True)
         quiet.seeds_with_pages += quiet.incidents["page"] > pages
     return quiet

@@ -1,0 +1,229 @@
+"""Messages on disk until their receiver has taken them: at least once, in order by channel, always under the same keys.
+
+What waits holds no address and no secret: a message is put into the receiver's words when it is sent, so an alert that
+waited an hour still says that it ends three windows from now.
+"""
+
+from __future__ import annotations
+
+import logging
+import smtplib
+import urllib.parse
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.message import EmailMessage
+from pathlib import Path
+from typing import Any
+
+import httpx
+import tenacity
+
+from components.artifact import read_json
+from components.errors import ConfigError, IntegrityError, OutsideError
+from components.strict import Strict, parse
+from pipeline.alerting.book import Book, write_whole
+from pipeline.alerting.params import WarnParams
+from pipeline.alerting.receivers import (
+    CHANNELS,
+    Receivers,
+    alertmanager_alerts,
+    mail_text,
+    pagerduty_event,
+    slack_message,
+    wanted,
+    webhook_message,
+)
+from pipeline.alerting.state import Notice
+
+_TOO_MANY = 429
+_REFUSED = "refused"
+
+
+@dataclass(frozen=True)
+class Waiting(Strict):
+    """One message: for which channel, and what it is to say."""
+
+    channel: str
+    notices: tuple[Notice, ...]
+
+
+def put(book: Book, notices: Sequence[Notice], receivers: Receivers, params: WarnParams) -> None:
+    """Put what each channel is to be told into the outbox; Alertmanager's waiting messages become one, the newest word first."""
+    for channel in receivers.channels:
+        told = wanted(channel, notices, params)
+        if not told:
+            continue
+        if channel == "alertmanager":
+            waiting = [(path, message) for path, message in _waiting(book) if message.channel == channel]
+            newest = {one.alert.dedup_key: one for _, message in waiting for one in message.notices}
+            newest |= {one.alert.dedup_key: one for one in told}
+            _write(book, Waiting(channel, tuple(newest.values())))
+            for path, _ in waiting:
+                path.unlink()
+        elif channel == "pagerduty":
+            for notice in told:
+                _write(book, Waiting(channel, (notice,)))
+        else:
+            _write(book, Waiting(channel, told))
+
+
+def deliver(book: Book, receivers: Receivers, params: WarnParams, now: Callable[[], datetime]) -> None:
+    """Send what waits, channel by channel; what does not get through stays, and the other channels are served all the same.
+
+    Raises OutsideError when something still waits, ConfigError for a message that its receiver refused (kept in refused/).
+    """
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # its INFO lines hold addresses
+    stuck: dict[str, str] = {}
+    refused: dict[str, str] = {}
+    with httpx.Client(timeout=params.timeout_seconds) as client:
+        for path, message in _waiting(book):
+            if message.channel in stuck:
+                continue
+            if message.channel not in receivers.secrets:
+                stuck[message.channel] = f"{CHANNELS[message.channel]} is not set any more"
+                continue
+            try:
+                _try(lambda one=message: _send(client, one, receivers, params, now()), params)  # type: ignore[misc]
+            except _TryAgain as error:
+                stuck[message.channel] = str(error)
+            except _Refused as error:
+                refused[message.channel] = str(error)
+                (book.outbox / _REFUSED).mkdir(exist_ok=True)
+                path.replace(book.outbox / _REFUSED / path.name)
+            else:
+                path.unlink()
+    if refused:
+        raise ConfigError(
+            f"{_in_words(refused)}; check {', '.join(CHANNELS[channel] for channel in refused)}; "
+            f"what was refused lies in {book.outbox / _REFUSED}"
+        )
+    if stuck:
+        raise OutsideError(
+            f"{_in_words(stuck)} in {params.attempts} attempts each; {num_waiting(book)} messages wait in {book.outbox} "
+            "and go out with the next warn"
+        )
+
+
+def num_waiting(book: Book) -> int:
+    """Messages that were not delivered yet."""
+    return len(list(book.outbox.glob("*.json")))
+
+
+class _TryAgain(Exception):  # noqa: N818 - a reason, turned into an OutsideError when attempts run out
+    """Why an attempt failed that may succeed later, and how long the receiver asks to wait."""
+
+    def __init__(self, reason: str, wait_seconds: float) -> None:
+        super().__init__(reason)
+        self.wait_seconds = wait_seconds
+
+
+class _Refused(Exception):  # noqa: N818 - a reason, turned into a ConfigError
+    """The receiver will never take this."""
+
+
+class _Wait(tenacity.wait.wait_base):
+    """Doubling, or as long as the receiver asks for, up to the maximum."""
+
+    def __init__(self, params: WarnParams) -> None:
+        self._params = params
+
+    def __call__(self, retry_state: tenacity.RetryCallState) -> float:
+        outcome = retry_state.outcome
+        error = None if outcome is None else outcome.exception()
+        asked = error.wait_seconds if isinstance(error, _TryAgain) else 0.0
+        doubled = self._params.first_wait_seconds * 2 ** (retry_state.attempt_number - 1)
+        return float(min(max(asked, doubled), self._params.max_wait_seconds))
+
+
+def _try(send: Callable[[], None], params: WarnParams) -> None:
+    attempts = tenacity.Retrying(
+        stop=tenacity.stop_after_attempt(params.attempts),
+        wait=_Wait(params),
+        retry=tenacity.retry_if_exception_type(_TryAgain),
+        reraise=True,
+    )
+    attempts(send)
+
+
+def _send(client: httpx.Client, message: Waiting, receivers: Receivers, params: WarnParams, now: datetime) -> None:
+    secret, notices = receivers.secrets[message.channel], message.notices
+    match message.channel:
+        case "alertmanager":
+            _post(client, f"{secret.rstrip('/')}/api/v2/alerts", alertmanager_alerts(notices, params, now))
+        case "pagerduty":
+            _post(client, receivers.pagerduty_url, pagerduty_event(notices[0], secret))
+        case "slack":
+            _post(client, secret, slack_message(notices))
+        case "mail":
+            _mail(secret, *mail_text(notices), params.timeout_seconds)
+        case _:
+            _post(client, secret, webhook_message(notices))
+
+
+def _post(client: httpx.Client, url: str, body: Any) -> None:
+    try:
+        response = client.post(url, json=body)
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol):
+        raise _Refused("the address is no http:// or https:// URL") from None
+    except httpx.TransportError as error:
+        raise _TryAgain(type(error).__name__, 0.0) from None
+    if response.is_success:
+        return
+    if response.status_code == _TOO_MANY or response.is_server_error:
+        asked = response.headers.get("Retry-After", "")
+        raise _TryAgain(f"status {response.status_code}", float(asked) if asked.isdigit() else 0.0)
+    raise _Refused(f"status {response.status_code}")
+
+
+def _mail(address: str, subject: str, body: str, timeout_seconds: float) -> None:
+    try:
+        url = urllib.parse.urlsplit(address)
+        query = dict(urllib.parse.parse_qsl(url.query))
+        sender, to, host, port = query["from"], query["to"], url.hostname, url.port
+        kind = {"smtp": smtplib.SMTP, "smtps": smtplib.SMTP_SSL}[url.scheme]
+    except (ValueError, KeyError):
+        raise _Refused("the address is not of the form smtp://user:password@host:port?from=a@x&to=b@y") from None
+    message = EmailMessage()
+    message["From"], message["To"], message["Subject"] = sender, to, subject
+    message.set_content(body)
+    try:
+        with kind(host or "", port or 0, timeout=timeout_seconds) as server:
+            if url.username is not None:
+                if url.scheme == "smtp":
+                    server.starttls()
+                server.login(urllib.parse.unquote(url.username), urllib.parse.unquote(url.password or ""))
+            server.send_message(message)
+    except smtplib.SMTPResponseException as error:
+        if error.smtp_code >= 500:  # RFC 5321: permanent
+            raise _Refused(f"SMTP status {error.smtp_code}") from None
+        raise _TryAgain(f"SMTP status {error.smtp_code}", 0.0) from None
+    except smtplib.SMTPRecipientsRefused as error:
+        codes = sorted({code for code, _ in error.recipients.values()})
+        raise (_Refused if min(codes) >= 500 else _try_later)(f"recipients refused, SMTP status {codes}") from None
+    except (smtplib.SMTPException, OSError) as error:
+        raise _TryAgain(type(error).__name__, 0.0) from None
+
+
+def _try_later(reason: str) -> _TryAgain:
+    return _TryAgain(reason, 0.0)
+
+
+def _waiting(book: Book) -> Iterator[tuple[Path, Waiting]]:
+    for path in sorted(book.outbox.glob("*.json")):
+        yield path, parse(Waiting, read_json(path), str(path), IntegrityError)
+
+
+def _write(book: Book, message: Waiting) -> None:
+    names = [path.name for path in (*book.outbox.glob("*.json"), *(book.outbox / _REFUSED).glob("*.json"))]
+    number = 0
+    for name in names:
+        with suppress(ValueError):
+            number = max(number, int(name.partition("-")[0]))
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    write_whole(book.outbox / f"{number + 1:08d}-{stamp}-{message.channel}.json", message)
+
+
+def _in_words(reasons: dict[str, str]) -> str:
+    return "; ".join(f"{channel} did not take its messages (last: {reason})" for channel, reason in reasons.items())
