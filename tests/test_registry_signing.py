@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from components.errors import ConfigError, IntegrityError
 from components.manifest import write_manifest
 from pipeline.registry import Keys, Registry
-from pipeline.registry.signing import check_signature, sign
+from pipeline.registry.signing import check_signature, check_signature_beside, sign
 from tests.registry_world import bundle, challenger, registry_in
 
 pytest.importorskip("OpenSSL", reason="model-signing imports pyOpenSSL, which is not installed")
@@ -78,6 +78,18 @@ def test_a_signature_can_be_had_with_plain_git_and_checked_without_the_registry(
     at = "ctr-ranker-shop@v1.0.0:ctr-ranker-shop/bundle.sig"
     signature = subprocess.run(["git", "show", at], cwd=registry.git, capture_output=True, check=True).stdout
     check_signature(tmp_path / "one", signature, ours.public, "here")
+
+
+def test_a_folder_is_held_to_the_signature_beside_it(tmp_path: Path, ours: Pair, theirs: Pair) -> None:
+    """`verify FOLDER` and `serve --bundle FOLDER`; the file's name is that of the registry's commits, whatever the folder's."""
+    folder = bundle(tmp_path / "fetched", "1")
+    assert not check_signature_beside(folder, None)
+    with pytest.raises(IntegrityError, match="not signed"):
+        check_signature_beside(folder, ours.public)
+    (tmp_path / "bundle.sig").write_bytes(sign(folder, ours.private))
+    assert check_signature_beside(folder, ours.public)
+    with pytest.raises(IntegrityError, match="not this key's"):
+        check_signature_beside(folder, theirs.public)
 
 
 def forge(text: bytes) -> bytes:
