@@ -124,6 +124,8 @@ def _remote(place: str) -> list[tuple[str, Callable[[Path], Path]]]:
         matches = system.glob(path) if "*" in path else ([path] if system.isfile(path) else system.glob(f"{path}/*"))
     except PermissionError as error:
         raise ConfigError(f"{place}: access was refused ({error}); check the credentials in the environment") from error
+    except FileNotFoundError as error:
+        raise ConfigError(f"{place}: there is no such place ({error}); correct source.paths in logs/") from error
     except (OSError, BotoCoreError, ClientError) as error:
         raise OutsideError(f"{place}: the storage did not answer ({error})") from error
 
