@@ -138,7 +138,7 @@ def test_a_wrong_secret_a_missing_bucket_and_a_store_that_fails_are_named(
         brought(request_at(place), tmp_path / "1", data)
     server.into(monkeypatch)
     fsspec.get_filesystem_class("s3").clear_instance_cache()
-    with pytest.raises(ConfigError, match="s3://nowhere/logs.*there is no such place"):
+    with pytest.raises(ConfigError, match=r"s3://nowhere/logs.*there is no such place"):
         brought(request_at("s3://nowhere/logs/shop-*.csv.gz"), tmp_path / "2", data)
     with failing_s3(503) as failing:
         failing.into(monkeypatch)
