@@ -161,6 +161,7 @@ class PlainSupernet(nn.Module):
         self.offsets = torch.tensor([sum(field_sizes[:field]) for field in range(fields)])
         self.table_1 = nn.Embedding(sum(field_sizes), width)
         self.table_2 = nn.Embedding(sum(field_sizes), width)
+        self.norm_1, self.norm_2 = (nn.BatchNorm1d(fields, 1e-10, affine=False) for _ in range(2))
         self.edges = nn.ModuleDict(
             {
                 cell: nn.ModuleList(MixedEdge(space.operators, fields, width) for _ in edges_of(cell, nodes))
@@ -179,7 +180,7 @@ class PlainSupernet(nn.Module):
 
     def forward(self, ids: torch.Tensor, temperature: float, noises: Noises) -> torch.Tensor:
         rows = ids.long() + self.offsets
-        first, second = self.table_1(rows), self.table_2(rows)
+        first, second = self.norm_1(self.table_1(rows)), self.norm_2(self.table_2(rows))
         joined = self.join(torch.cat(self.cell("interaction", [first], temperature, noises), 1))
         nodes = self.cell("ensemble", [joined, second], temperature, noises)
         logits: torch.Tensor = self.output(torch.cat(nodes, 1).flatten(1))

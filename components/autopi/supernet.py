@@ -15,7 +15,7 @@ from torch import nn
 
 from components.autopi.architecture import NUM_INPUTS
 from components.autopi.mixing import Mixture
-from components.autopi.network import dual_embeddings
+from components.autopi.network import FieldNorm, dual_embeddings
 from components.autopi.operators import OPERATORS, Operator, Skip, uniform_weights
 
 
@@ -120,6 +120,7 @@ class Supernet(nn.Module):
         num_fields, width, num_nodes = len(field_sizes), space.width, space.num_nodes
         self.space = space
         self.embedding_1, self.embedding_2 = dual_embeddings(field_sizes, width, generator)
+        self.norm_1, self.norm_2 = FieldNorm(num_fields), FieldNorm(num_fields)
         self.interaction = SupernetCell("interaction", space, num_fields, generator)
         self.ensemble = SupernetCell("ensemble", space, num_fields, generator)
         self.join_weight = uniform_weights((num_fields, num_nodes * num_fields), num_nodes * num_fields, generator)
@@ -157,9 +158,8 @@ class Supernet(nn.Module):
 
     def forward(self, ids_bf: torch.Tensor, temperature: float, noise: SkipNoise | None) -> torch.Tensor:
         """Logits (B,) of the rows `ids_bf` (B, F)."""
-        first, second = (
-            embedding(ids_bf).permute(1, 2, 0).contiguous() for embedding in (self.embedding_1, self.embedding_2)
-        )
+        first = self.norm_1(self.embedding_1(ids_bf).permute(1, 2, 0).contiguous())
+        second = self.norm_2(self.embedding_2(ids_bf).permute(1, 2, 0).contiguous())
         nodes = self.interaction([first], self.strength("interaction", temperature), noise)
         joined = torch.addmm(self.join_bias, self.join_weight, torch.cat(nodes).flatten(1))
         nodes = self.ensemble([joined.view_as(first), second], self.strength("ensemble", temperature), noise)
