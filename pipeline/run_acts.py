@@ -39,6 +39,7 @@ EXIT_NOT_YET = OutsideError.exit_code
 EXIT_NOTHING_TO_DO = 99
 _WOKEN = "asset_triggered"
 _BACKFILL = "backfill"
+_SCHEDULED = "scheduled"
 _FIXED = "fixed"
 _ENDS = {"promote": frozenset({0, 4}), "warn": frozenset({0, 5})}
 
@@ -54,11 +55,13 @@ def open_run(home: Path, folder: Path, start: datetime, end: datetime, reason: s
             return EXIT_NOTHING_TO_DO
         if due is not None:
             start, end = due - (end - start), due
-    if reason == "scheduled":
+    if reason == _SCHEDULED:
         earlier = [done.run for done in ledger.done(flow) if _same(done, start, end) and done.run != folder.name]
         if earlier:
             print(f"Nothing to do: {earlier[0]} has worked through {start} to {end}.", file=sys.stderr)
             return EXIT_NOTHING_TO_DO
+    if strategy and _is_blocked(home, reason):
+        return EXIT_NOTHING_TO_DO
     give_message_back(home, folder.name)
     architecture = None
     if strategy == _FIXED:
@@ -169,6 +172,20 @@ def tell(home: Path, run: str, dag: str, task: str, reason: str, link: str) -> N
     except BaseException:
         give_message_back(home, run)
         raise
+
+
+def _is_blocked(home: Path, reason: str) -> bool:
+    """A broken contract waits for a person, who was told of it: what was started by itself is left out; raises ConfigError else."""
+    from pipeline.alerting.guard import refuse_if_blocked
+
+    try:
+        refuse_if_blocked(desk_of(Workspace(home)).book)
+    except ConfigError as refusal:
+        if reason not in (_SCHEDULED, _WOKEN):
+            raise
+        print(f"Nothing to do: {refusal}", file=sys.stderr)
+        return True
+    return False
 
 
 def _settle(home: Path, dag: str) -> None:

@@ -81,7 +81,8 @@ class World:
     def told_of(self, dag: str, run: str) -> list[dict[str, Any]]:
         """What people were told of a run."""
         name = f"{dag}--{re.sub('[^0-9A-Za-z]+', '-', run).strip('-')}"
-        return [alert for alert in self.told if name in alert["annotations"]["summary"]]
+        firing = [alert for alert in self.told if alert["status"] == "firing"]
+        return [alert for alert in firing if name in alert["annotations"]["summary"]]
 
     def fault(self, name: str, content: str) -> None:
         (self.home / "faults" / name).write_text(content)

@@ -104,9 +104,11 @@ def watch_and_warn() -> None:
     """Inside a DAG: prepare, every step that `drift` needs (outside DVC: each hour is looked at once), warn, announce, clean up."""
     line = _Line(read_plan(HOME / "dvc.yaml").up_to("drift"))
     steps = line.steps(lambda step: ("run", step.verb) if step.reads else ("fetch", *line.only_what_is_read(step)))
-    warn = line.act("warn", ("warn",), announcement=("announce_drift", DRIFT_FOUND))
+    warn = line.act("warn", ("warn",), announcement=("wake", DRIFT_FOUND))
+    wake = line.act("wake", ("wake",))  # skipped where this drift may wake nothing: pipeline/alerting/guard.py
     announce = line.act("announce_drift", ("runs", "drifted"), outlets=[DRIFT])
-    line.frame(steps, warn, announce)
+    wake >> announce
+    line.frame(steps, warn, wake, announce)
 
 
 class _Line:
@@ -170,8 +172,8 @@ class _Line:
             **tried_again(need),
         )
 
-    def frame(self, steps: Mapping[str, BaseOperator], last: BaseOperator, announce: BaseOperator) -> None:
-        """prepare >> (wait_for_data >>) steps >> last >> announce >> clean_up, which runs whatever happened."""
+    def frame(self, steps: Mapping[str, BaseOperator], act: BaseOperator, *after: BaseOperator) -> None:
+        """prepare >> (wait_for_data >>) steps >> act >> what comes after it >> clean_up, which runs whatever happened."""
         window = ("--start", "{start}", "--end", "{end}")
         why = ("--reason", "{reason}", "--strategy={strategy}")
         prepare = self._task("prepare", ("runs", "open", "{folder}", *window, *why), is_in_run=False)
@@ -190,7 +192,8 @@ class _Line:
             prepare.as_setup() >> arrived >> first
         else:
             prepare.as_setup() >> first
-        final >> last >> announce >> clean_up.as_teardown(setups=prepare)
+        final >> act >> after[0]
+        after[-1] >> clean_up.as_teardown(setups=prepare)
 
     def _task(self, task_id: str, arguments: tuple[str, ...], is_in_run: bool, **keywords: Any) -> BaseOperator:
         need = self._resources.of(task_id)
