@@ -111,7 +111,9 @@ def test_one_run_waits_for_its_data_is_stopped_and_cleared_loses_a_race_and_is_r
     assert "begins at step 0" not in second, "it went on from its checkpoint"
     assert world.tries("search", run)["announce_bundle"][0] == "skipped"
     log = world.log("search", run, "promote", world.tries("search", run)["promote"][1])
-    assert log.index("Another promotion came first") < log.index("Running stage 'pack'") < log.rindex("promote was told")
+    assert (
+        log.index("Another promotion came first") < log.index("Running stage 'pack'") < log.rindex("promote was told")
+    )
     assert "Nothing to announce (exit 4)" in log
 
 
