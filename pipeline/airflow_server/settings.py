@@ -52,6 +52,7 @@ class AirflowServer:
             "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
             "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "30",
             "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
+            "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",  # 5 s by default, after which a busy machine fails tasks
             "AIRFLOW__LOGGING__LOGGING_LEVEL": "INFO",
             "CTR_HOME": str(self.home),
             "CTR_PYTHON": os.environ.get("CTR_PYTHON", sys.executable),
