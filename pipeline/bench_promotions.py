@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
+import os
 import random
 import tempfile
 import threading
@@ -199,7 +200,8 @@ def _processes(registry: Registry, number: int) -> Iterator[list[Connection]]:
     context = multiprocessing.get_context("fork")
     gate = context.Barrier(number)
     ends = [context.Pipe() for _ in range(number)]
-    workers = [context.Process(target=_work, args=(registry, theirs, gate), daemon=True) for _, theirs in ends]
+    parent = os.getpid()
+    workers = [context.Process(target=_work, args=(registry, theirs, gate, parent), daemon=True) for _, theirs in ends]
     for worker in workers:
         worker.start()
     try:
@@ -213,8 +215,12 @@ def _processes(registry: Registry, number: int) -> Iterator[list[Connection]]:
             pipe.close()
 
 
-def _work(registry: Registry, pipe: Connection, gate: Any) -> None:
+def _work(registry: Registry, pipe: Connection, gate: Any, parent: int) -> None:
+    """Do orders until the process that gives them is gone."""
     while True:
+        while not pipe.poll(1.0):
+            if os.getppid() != parent:
+                return
         order: Order = pipe.recv()
         gate.wait()
         try:
