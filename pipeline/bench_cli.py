@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -41,7 +42,19 @@ def bench_rankers(
     from pipeline.leaderboard_cli import make_leaderboard
 
     numbers = [int(seed) for seed in seeds.split(",")]
-    _print_json(lambda: make_leaderboard(workspace, rankers, numbers, 1, 0, None))
+    _print_json(lambda: make_leaderboard(workspace, rankers, numbers, 1, 0, 0, None))
+
+
+@bench_app.command("train")
+def bench_train(
+    peer: Annotated[Path, typer.Option(help="An interpreter that has fuxictr 2.3.10, polars 1.33 and torch.")],
+    rounds: Annotated[int, typer.Option(min=1, help="Three steps of each side, in turn.")] = 10,
+    threads: Annotated[int, typer.Option(min=1)] = 1,
+) -> None:
+    """Training steps of DeepFM and DCN-V2 at Frappe's shape, ours and FuxiCTR's in turn: rows/s and ratios."""
+    from pipeline.bench_train import run_bench_train
+
+    _print_json(lambda: run_bench_train(peer.absolute(), rounds, threads))
 
 
 @bench_app.command("imbalance")

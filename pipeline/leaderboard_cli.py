@@ -20,6 +20,7 @@ def leaderboard(
         str, typer.Option(help="Comma-separated; by default all, and autopi where a search was run.")
     ] = "",
     seeds: Annotated[int, typer.Option(min=1, help="So many seeds each, 1, 2, ...")] = 3,
+    first_seeds: Annotated[int, typer.Option(min=0, help="So many for the three that are best on tune.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Processes at once; they share the cores.")] = 1,
     trials: Annotated[int, typer.Option(min=0, max=4, help="Trials of tuning a ranker, on tune alone.")] = 0,
     output: Annotated[
@@ -32,11 +33,17 @@ def leaderboard(
     What was measured is kept: killed and started again it goes on. Choices belong on tune; this looks at test.
     """
     numbers = list(range(1, seeds + 1))
-    print(json.dumps(make_leaderboard(workspace, rankers, numbers, workers, trials, output)))
+    print(json.dumps(make_leaderboard(workspace, rankers, numbers, workers, trials, first_seeds, output)))
 
 
 def make_leaderboard(
-    workspace: Path, rankers: str, seeds: Sequence[int], workers: int, trials: int, output: Path | None
+    workspace: Path,
+    rankers: str,
+    seeds: Sequence[int],
+    workers: int,
+    trials: int,
+    first_seeds: int,
+    output: Path | None,
 ) -> dict[str, Any]:
     """Measure what is missing, print the table, write the files, and give the figures by ranker."""
     from pipeline.leaderboard.board import run_leaderboard, write_board
@@ -46,7 +53,7 @@ def make_leaderboard(
 
     names = [name.strip() for name in rankers.split(",") if name.strip()]
     place = Workspace(workspace.absolute())
-    board = run_leaderboard(place, read_settings(workspace), names, seeds, workers, trials)
+    board = run_leaderboard(place, read_settings(workspace), names, seeds, workers, trials, first_seeds)
     made = write_board(board, output or workspace / "report" / "leaderboard")
     print(markdown(board))
     return made

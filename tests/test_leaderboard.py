@@ -83,7 +83,9 @@ def finished(workspace: Workspace, bench: Bench) -> Board:
     """A board of what is kept, a ranker that diverges in its process, and one whose params are impossible."""
     heads = {"finalmlp": {**_finalmlp(), "num_heads": 7}}
     settings = write_params(workspace.root, learning_rate={"others": 0.01, "fm": 1e30}, ranker_params=_shapes() | heads)
-    made = run_leaderboard(workspace, settings, ["linear", "fm", "finalmlp"], [1, 2], num_workers=2, num_trials=0)
+    made = run_leaderboard(
+        workspace, settings, ["linear", "fm", "finalmlp"], [1, 2], num_workers=2, num_trials=0, num_first_seeds=0
+    )
     write_params(workspace.root)
     return made
 
@@ -119,7 +121,7 @@ def test_what_is_kept_is_not_trained_again_and_other_params_are_other_results(
     workspace: Workspace, bench: Bench, settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = {path: path.stat().st_mtime_ns for path in bench.results.folder.glob("*/result.json")}
-    again = run_leaderboard(workspace, settings, ["linear"], [1, 2], num_workers=1, num_trials=0)
+    again = run_leaderboard(workspace, settings, ["linear"], [1, 2], num_workers=1, num_trials=0, num_first_seeds=0)
     assert len(again.rows[0].results) == 2
     assert {path: path.stat().st_mtime_ns for path in bench.results.folder.glob("*/result.json")} == before
     assert capsys.readouterr().out.count("linear") == 2
@@ -134,6 +136,12 @@ def test_what_is_kept_is_not_trained_again_and_other_params_are_other_results(
     assert len({key_of(one) for one in (here, *others)}) == 5
     elsewhere = dataclasses.replace(bench.train, learning_rate=bench.train.learning_rate | {"mlp": 7.0})
     assert dataclasses.replace(bench, train=elsewhere).identity(task, "data") == here
+
+
+def test_the_three_best_on_tune_get_more_seeds(workspace: Workspace, settings: Settings, bench: Bench) -> None:
+    made = run_leaderboard(workspace, settings, ["linear"], [1], num_workers=1, num_trials=0, num_first_seeds=2)
+    assert [one.seed for one in made.rows[0].results] == [1, 2]
+    assert "1 seed each (linear 2), preset params" in table.markdown(made)
 
 
 def test_a_ranker_that_fails_is_told_in_its_row_and_stops_nobody(finished: Board) -> None:
@@ -151,7 +159,7 @@ def test_an_unknown_ranker_is_refused_with_the_choices_before_anything_starts(
     workspace: Workspace, settings: Settings
 ) -> None:
     with pytest.raises(ConfigError, match=r"there is no wide_and_deep; choose among .*wide_deep"):
-        run_leaderboard(workspace, settings, ["linear", "wide_and_deep"], [1], 1, 0)
+        run_leaderboard(workspace, settings, ["linear", "wide_and_deep"], [1], 1, 0, 0)
 
 
 def test_the_planted_regression_needs_a_simulated_log(bench: Bench) -> None:

@@ -107,7 +107,7 @@ class _Fitting:
         self.num_batches = self.train.num_batches if limit is None else min(limit, self.train.num_batches)
         if self.num_batches == 0:
             raise DataError(f"train has {self.train.num_rows:,} rows to learn from; a batch needs at least two")
-        self.optimizer = _optimizer(ranker, params)
+        self.optimizer = optimizer_of(ranker, params)
         self.course = Course.start(params)
         self.best: dict[str, torch.Tensor] = {}
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
@@ -256,7 +256,7 @@ class _Meter:
         self._progress(done, total, note)
 
 
-def _optimizer(ranker: Ranker, params: TrainParams) -> torch.optim.Adam:
+def optimizer_of(ranker: Ranker, params: TrainParams) -> torch.optim.Adam:
     """Adam whose weight decay, coupled and on embeddings only, is the gradient of L2/2 * ||E||^2."""
     embeddings = ranker.embedding_parameters()
     tables = {id(parameter) for parameter in embeddings}

@@ -66,8 +66,11 @@ def run_leaderboard(
     seeds: Sequence[int],
     num_workers: int,
     num_trials: int,
+    num_first_seeds: int,
 ) -> Board:
     """Train, calibrate and measure each ranker with each seed on the workspace's encoded log, and compare them.
+
+    The three rankers that are best on tune then get the seeds 1 to `num_first_seeds` as well (0: none).
 
     What was measured before is taken from where it is kept. Raises ConfigError for a name that is no ranker's, before
     anything starts; a ranker that fails has its reason in its row.
@@ -78,14 +81,37 @@ def run_leaderboard(
     runner = _Runner(bench, data, num_workers)
     chosen = _tune(bench, runner, rows, num_trials)
     tasks = [Task(row, seed, chosen.get(row), is_trial=False) for row in rows for seed in seeds]
+    results, failures = _measured(bench, runner, data, tasks)
+    first = [
+        Task(row, seed, chosen.get(row), is_trial=False)
+        for row in _best_on_tune(results)
+        for seed in range(1, num_first_seeds + 1)
+        if seed not in seeds
+    ]
+    if first:
+        results, failures = _measured(bench, runner, data, tasks + first)
+    return _assembled(bench, settings.log, data, len(seeds), num_trials, results, failures)
+
+
+def _measured(
+    bench: Bench, runner: _Runner, data: str, tasks: Sequence[Task]
+) -> tuple[dict[str, list[Result]], list[Failure]]:
+    """Run what is missing of the tasks; give all results by row, in the order of the seeds, and the failures."""
     failures = runner.run(tasks)
-    results: dict[str, list[Result]] = {row: [] for row in rows}
-    for task in tasks:
-        if not any((task.row, task.seed) == (one.row, one.seed) for one in failures):
+    failed = {(one.row, one.seed) for one in failures}
+    results: dict[str, list[Result]] = {task.row: [] for task in tasks}
+    for task in sorted(tasks, key=lambda task: task.seed):
+        if (task.row, task.seed) not in failed:
             found = bench.results.result(bench.identity(task, data))
             assert found is not None
             results[task.row].append(found)
-    return _assembled(bench, settings.log, data, len(seeds), num_trials, results, failures)
+    return results, failures
+
+
+def _best_on_tune(results: dict[str, list[Result]]) -> list[str]:
+    """The three rankers with the best mean tune AUC: test chooses nothing."""
+    measured = [row for row, several in results.items() if several]
+    return sorted(measured, key=lambda row: -sum(one.tune_auc for one in results[row]) / len(results[row]))[:3]
 
 
 def _rows_asked_for(rankers: Sequence[str], bench: Bench) -> list[str]:

@@ -105,7 +105,7 @@ def words(board: Board) -> list[str]:
     )
     said = [
         f"{board.num_test_rows:,} test rows with {board.num_test_clicks:,} clicks (split: {board.split_rule}); "
-        f"{board.num_seeds} seed{'s' if board.num_seeds > 1 else ''} each, {tuning}. Mean ± standard deviation over seeds.",
+        f"{board.num_seeds} seed{'s' if board.num_seeds > 1 else ''} each{_more_seeds(board)}, {tuning}. Mean ± standard deviation over seeds.",
         f"Differences from the best: paired bootstrap over {by} and seeds, {board.num_bootstraps:,} resamples; **bold** where "
         f"beyond noise (p < {board.significance:g} after Holm's correction), ≈ where not.",
     ]
@@ -115,6 +115,11 @@ def words(board: Board) -> list[str]:
     if level:
         said.append(f"Not told apart in AUC from the best: {', '.join(level)}.")
     return said
+
+
+def _more_seeds(board: Board) -> str:
+    more = [f"{row.name} {len(row.results)}" for row in board.rows if len(row.results) > board.num_seeds]
+    return f" ({', '.join(more)})" if more else ""
 
 
 def is_beyond_noise(difference: Difference | None, board: Board) -> bool:

@@ -1,0 +1,95 @@
+"""How fast rankers train beside FuxiCTR 2.3.10: `python -m pipeline bench train --peer PYTHON`.
+
+PYTHON is an interpreter that has FuxiCTR (it needs polars 1.33, so it lives outside the lock). Both sides are processes
+that stay: each builds DeepFM and DCN-V2 at Frappe's shape, and they step in turn, so that whatever else the machine does
+meets both alike; the fastest of the rounds counts. Ours fetches every batch from the encoded rows, FuxiCTR's is handed its
+batch ready made, so what its loader costs is left out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from components.errors import ConfigError, OutsideError
+
+MODELS = ("deepfm", "dcnv2")
+BATCH_ROWS = 4096
+STEPS = 3
+
+
+def run_bench_train(peer: Path, num_rounds: int, num_threads: int) -> dict[str, Any]:
+    """Time `num_rounds` times 3 steps of each side and model; gives ratio_<model>, rows per second and the rounds' median ratio.
+
+    Raises ConfigError where `peer` is no interpreter, OutsideError where a side ends before its time.
+    """
+    if not peer.is_file():
+        raise ConfigError(
+            f"--peer {peer}: no such interpreter; make one with `python -m venv DIR` and "
+            "`DIR/bin/pip install fuxictr==2.3.10 'polars==1.33.*' torch`, and give DIR/bin/python"
+        )
+    here = Path(__file__).parent
+    sides = {
+        "ours": _Side([sys.executable, "-m", "pipeline.bench_train.ours"], num_threads),
+        "fuxictr": _Side([str(peer), str(here / "peer.py")], num_threads),
+    }
+    try:
+        figures: dict[str, Any] = {"batch_rows": BATCH_ROWS, "threads": num_threads, "rounds": num_rounds}
+        for model in MODELS:
+            seconds: dict[str, list[float]] = {name: [] for name in sides}
+            for number in range(num_rounds + 1):
+                for name, side in sides.items():
+                    took = side.steps(model)
+                    if number > 0:  # the first warms up
+                        seconds[name].append(took)
+            ratios = [theirs / own for theirs, own in zip(seconds["fuxictr"], seconds["ours"], strict=True)]
+            figures[f"ratio_{model}"] = round(min(seconds["fuxictr"]) / min(seconds["ours"]), 2)
+            figures[f"median_ratio_{model}"] = round(statistics.median(ratios), 2)
+            for name in sides:
+                figures[f"rows_per_second_{model}_{name}"] = round(STEPS * BATCH_ROWS / min(seconds[name]))
+        return figures
+    finally:
+        for side in sides.values():
+            side.end()
+
+
+class _Side:
+    """A process that answers each model's name with the seconds that its steps took."""
+
+    def __init__(self, command: list[str], num_threads: int) -> None:
+        threads = str(num_threads)
+        environment = os.environ | {
+            "OMP_NUM_THREADS": threads,
+            "MKL_NUM_THREADS": threads,
+            "OMP_WAIT_POLICY": "PASSIVE",
+        }
+        self._command = command
+        self._process = subprocess.Popen(
+            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def steps(self, model: str) -> float:
+        """Let it step; gives seconds."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            self._process.stdin.write(f"{model}\n")
+            self._process.stdin.flush()
+            answer = self._process.stdout.readline()
+        except BrokenPipeError:
+            answer = ""
+        if not answer:
+            raise OutsideError(
+                f"{' '.join(self._command)} ended with {self._process.wait()} before it had stepped; see above"
+            )
+        return float(json.loads(answer))
+
+    def end(self) -> None:
+        """Let it go."""
+        self._process.terminate()
+        self._process.communicate()

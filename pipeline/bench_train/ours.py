@@ -1,0 +1,63 @@
+"""Our side of `bench train`: batches from encoded rows, forward, backward, Adam, as components.training steps."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from components.batching import Batches
+from components.encoding import EncodedSplit
+from components.rankers import Ranker
+from components.training import TrainParams, build_ranker
+from components.training.fitting import optimizer_of
+from components.training.losses import mean_loss
+from pipeline.bench_search import FRAPPE_FIELD_SIZES
+from pipeline.bench_train import BATCH_ROWS, STEPS
+from pipeline.params import read_settings
+
+_EMBEDDING_L2 = 0.1
+
+
+def _rows() -> EncodedSplit:
+    generator = np.random.default_rng(1)
+    num_rows = 16 * BATCH_ROWS
+    ids = np.stack([generator.integers(0, size, num_rows) for size in FRAPPE_FIELD_SIZES], axis=1).astype(np.int32)
+    return EncodedSplit(ids, generator.integers(0, 2, num_rows).astype(np.int8), np.zeros(num_rows, np.int64))
+
+
+def _endless(split: EncodedSplit) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    batches = Batches(split, None, BATCH_ROWS, torch.device("cpu"), 1)
+    return itertools.chain.from_iterable(batches.epoch(number) for number in itertools.count())
+
+
+def main() -> None:
+    """Answer each model's name on stdin with the seconds of its steps."""
+    preset = read_settings(Path(__file__).parents[2]).section("train", TrainParams)
+    batches = _endless(_rows())
+    built: dict[str, tuple[Ranker, torch.optim.Optimizer, TrainParams]] = {}
+    for line in sys.stdin:
+        name = line.strip()
+        if name not in built:
+            params = dataclasses.replace(preset, ranker=name, embedding_l2={name: _EMBEDDING_L2})
+            ranker = build_ranker(name, FRAPPE_FIELD_SIZES, params.ranker_params[name], None).train()
+            built[name] = ranker, optimizer_of(ranker, params), params
+        ranker, optimizer, params = built[name]
+        started = time.perf_counter()
+        for ids_bf, clicks_b in itertools.islice(batches, STEPS):
+            loss = mean_loss(ranker(ids_bf), clicks_b, params.click_weight, params.focal_gamma)
+            optimizer.zero_grad(set_to_none=True)
+            torch.autograd.backward(loss)
+            optimizer.step()
+        print(json.dumps(time.perf_counter() - started), flush=True)
+
+
+if __name__ == "__main__":
+    main()
