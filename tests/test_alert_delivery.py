@@ -21,84 +21,12 @@ from components.errors import ConfigError, OutsideError
 from pipeline.alerting.outbox import num_waiting
 from pipeline.alerting.receivers import read_receivers
 from pipeline.alerting.warning import send_test, send_waiting
+from tests.alert_schemas import ALERTMANAGER, PAGERDUTY, SLACK
 from tests.alert_world import MODEL, SECRET, Receiver, desk_in, facts_of, http_receiver, mail_receiver, warn
 
 KEY = f"ctr/prod/{MODEL}/field_empty/device"
 REPO = Path(__file__).parents[1]
 
-# Alertmanager's api/v2/openapi.yaml, postableAlerts; PagerDuty's Events API v2; Slack's incoming webhooks and section blocks.
-LABELS = {"type": "object", "additionalProperties": {"type": "string"}, "minProperties": 1}
-ALERTMANAGER = {
-    "type": "array",
-    "items": {
-        "type": "object",
-        "required": ["labels"],
-        "additionalProperties": False,
-        "properties": {
-            "labels": LABELS,
-            "annotations": LABELS,
-            "startsAt": {"type": "string", "format": "date-time"},
-            "endsAt": {"type": "string", "format": "date-time"},
-            "generatorURL": {"type": "string", "format": "uri"},
-        },
-    },
-}
-PAGERDUTY = {
-    "type": "object",
-    "required": ["routing_key", "event_action", "dedup_key"],
-    "additionalProperties": False,
-    "properties": {
-        "routing_key": {"type": "string"},
-        "event_action": {"enum": ["trigger", "acknowledge", "resolve"]},
-        "dedup_key": {"type": "string", "maxLength": 255},
-        "client": {"type": "string"},
-        "client_url": {"type": "string"},
-        "payload": {
-            "type": "object",
-            "required": ["summary", "source", "severity"],
-            "additionalProperties": False,
-            "properties": {
-                "summary": {"type": "string", "maxLength": 1024},
-                "source": {"type": "string"},
-                "severity": {"enum": ["critical", "error", "warning", "info"]},
-                "timestamp": {"type": "string", "format": "date-time"},
-                "component": {"type": "string"},
-                "group": {"type": "string"},
-                "class": {"type": "string"},
-                "custom_details": {"type": "object"},
-            },
-        },
-        "links": {
-            "type": "array",
-            "items": {"type": "object", "required": ["href"], "properties": {"href": {"format": "uri"}, "text": {}}},
-        },
-    },
-    "if": {"properties": {"event_action": {"const": "trigger"}}},
-    "then": {"required": ["payload"]},
-}
-SLACK = {
-    "type": "object",
-    "required": ["text", "blocks"],
-    "properties": {
-        "text": {"type": "string", "maxLength": 40_000},
-        "blocks": {
-            "type": "array",
-            "maxItems": 50,
-            "items": {
-                "type": "object",
-                "required": ["type", "text"],
-                "properties": {
-                    "type": {"const": "section"},
-                    "text": {
-                        "type": "object",
-                        "required": ["type", "text"],
-                        "properties": {"type": {"const": "mrkdwn"}, "text": {"type": "string", "maxLength": 3_000}},
-                    },
-                },
-            },
-        },
-    },
-}
 CLEAN = facts_of(clean=("field_empty", "field_drift"))
 
 

