@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 from components.watching.drift import DriftFacts
 from pipeline.alerting.state import State
 
+_Values = dict[tuple[tuple[str, str], ...], float]
 FIGURES = (
     "auc",
     "log_loss",
@@ -39,7 +40,7 @@ def write_metrics(
     """Put ctr_watch_<env>_<model>.prom in place of the old one; gives its path."""
     registry = CollectorRegistry()
 
-    def gauge(name: str, help_text: str, values: dict[tuple[tuple[str, str], ...], float]) -> None:
+    def gauge(name: str, help_text: str, values: _Values) -> None:
         own = [("env", environment), ("model", model)]
         labels = [name for name, _ in (*own, *next(iter(values), ()))]
         metric = Gauge(name, help_text, labels, registry=registry)
@@ -62,7 +63,7 @@ def write_metrics(
     gauge("ctr_alerts_open", "Open incidents", {(("severity", key),): count for key, count in severities.items()})
     gauge("ctr_alert_outbox_messages", "Messages that were not delivered yet", {(): num_waiting})
     gauge("ctr_training_blocks", "Broken contracts that nobody has acknowledged", {(): num_blocks})
-    figures = {
+    figures: _Values = {
         (("figure", name), ("of", of)): value
         for of, prefix in (("served", ""), ("reference", "reference_"))
         for name in FIGURES
@@ -70,7 +71,7 @@ def write_metrics(
     }
     if figures:
         gauge("ctr_watch_figure", "Figures of the last window watched, and of the champion's test rows", figures)
-    psi = {
+    psi: _Values = {
         (("check", one.check), ("slice", one.slice)): one.measured
         for one in facts.measures
         if one.check in ("field_drift", "score_drift")
