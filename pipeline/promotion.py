@@ -109,15 +109,16 @@ def describe_champion(root: Path, stage: str) -> Said:
         evaluation = recorded(registry, clone, version.commit, "evaluation.json")
         facts["metrics"] = metrics_in(evaluation)
     data, held = facts["data"], facts["hold"]
-    lines = [
-        f"{version.name}@{version.version} is in {stage} since {event.when} (by {event.by})",
-        f"why:     {event.why}",
-        f"data:    {data['first_time']} to {data['last_time']}",
-        *(f"{key + ':':<8} {value}" for key, value in facts["metrics"].items()),
-        f"bundle:  {version.digest}",
-        f"commit:  {version.commit}",
-        *([f"held since {held['since']}: {held['reason']}"] if held else []),
-    ]
+    told = {
+        "why": event.why,
+        "data": f"{data['first_time']} to {data['last_time']}",
+        **{key.replace("_", " "): f"{value:.6g}" for key, value in facts["metrics"].items()},
+        "bundle": version.digest,
+        "commit": version.commit,
+        **({"held": f"since {held['since']}: {held['reason']}"} if held else {}),
+    }
+    lines = [f"{version.name}@{version.version} is in {stage} since {event.when} (by {event.by})"]
+    lines += [f"{key + ':':<20} {words}" for key, words in told.items()]
     return Said(facts, "\n".join(lines), 0)
 
 

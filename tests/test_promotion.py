@@ -107,7 +107,7 @@ def test_the_life_of_a_champion_command_by_command(
     back = desk.facts("rollback", "--hold", "clicks fell")
     assert (back["version"], back["from"], back["hold"]) == ("v1.0.0", "v1.0.1", "clicks fell")
     code, said = desk.call("champion")
-    assert (code, "held since" in said, "clicks fell" in said) == (0, True, True)
+    assert (code, "held: " in said, "clicks fell" in said) == (0, True, True)
     third = dataclasses.replace(
         challenger, verdict=dataclasses.replace(challenger.verdict, reasons=("another",))
     ).pack()
