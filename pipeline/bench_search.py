@@ -20,7 +20,7 @@ from components.autopi.supernet import Space, Supernet
 
 # Ids per field in Frappe's published split, two more for missing and unseen.
 FRAPPE_FIELD_SIZES = (956, 4084, 9, 9, 4, 5, 4, 11, 82, 235)
-SPACE = Space(PAPER_OPERATORS, num_nodes=4, width=10)
+SPACE = Space(PAPER_OPERATORS, num_nodes=4, width=10, is_normalised=False)
 BATCH_ROWS = 4096
 
 Step = Callable[[], None]

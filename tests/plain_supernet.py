@@ -161,7 +161,9 @@ class PlainSupernet(nn.Module):
         self.offsets = torch.tensor([sum(field_sizes[:field]) for field in range(fields)])
         self.table_1 = nn.Embedding(sum(field_sizes), width)
         self.table_2 = nn.Embedding(sum(field_sizes), width)
-        self.norm_1, self.norm_2 = (nn.BatchNorm1d(fields, 1e-10, affine=False) for _ in range(2))
+        self.norm_1, self.norm_2 = (
+            nn.BatchNorm1d(fields, 1e-10, affine=False) if space.is_normalised else nn.Identity() for _ in range(2)
+        )
         self.edges = nn.ModuleDict(
             {
                 cell: nn.ModuleList(MixedEdge(space.operators, fields, width) for _ in edges_of(cell, nodes))

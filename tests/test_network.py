@@ -43,8 +43,11 @@ def plain_logits(found: FoundNetwork, line: str, ids: torch.Tensor) -> torch.Ten
     architecture = Architecture.from_text(line, "here")
     fields, width = len(FIELD_SIZES), found.embedding_1.width
     kept = {"interaction": found.interaction, "ensemble": found.ensemble}
-    norms = []
+    norms: list[torch.nn.Module] = []
     for theirs in (found.norm_1, found.norm_2):
+        if not architecture.is_normalised:
+            norms.append(torch.nn.Identity())
+            continue
         norms.append(torch.nn.BatchNorm1d(fields, 1e-10, affine=False).double())
         norms[-1].load_state_dict(theirs.norm.state_dict())
         norms[-1].train(found.training)
@@ -71,8 +74,9 @@ def plain_logits(found: FoundNetwork, line: str, ids: torch.Tensor) -> torch.Ten
 
 
 @pytest.mark.parametrize("is_training", [True, False])
-def test_the_network_is_its_architecture(is_training: bool) -> None:
-    found = network().double()
+@pytest.mark.parametrize("line", [ALL_OPERATORS, ALL_OPERATORS.replace("fields", "normalised fields")])
+def test_the_network_is_its_architecture(line: str, is_training: bool) -> None:
+    found = network(line).double()
     for module in found.modules():
         if isinstance(module, torch.nn.BatchNorm1d) and module.affine:
             torch.nn.init.uniform_(module.weight)
@@ -80,13 +84,13 @@ def test_the_network_is_its_architecture(is_training: bool) -> None:
     found(rows(40))
     found.train(is_training)
     ids = rows(9)
-    torch.testing.assert_close(plain_logits(found, ALL_OPERATORS, ids), found(ids))
+    torch.testing.assert_close(plain_logits(found, line, ids), found(ids))
 
 
 @pytest.mark.parametrize("operator", ["fm", "senet", "hadamard_product", "cross_layer"])
 def test_a_product_outlives_embeddings_that_a_penalty_has_shrunk(operator: str) -> None:
     """Tables of a few thousandths, as L2 leaves them: without normalised inputs these products are 1e-5 and less."""
-    found = network(f"3 fields | interaction {operator}(0) | ensemble {operator}(0)+{operator}(1)")
+    found = network(f"3 normalised fields | interaction {operator}(0) | ensemble {operator}(0)+{operator}(1)")
     with torch.no_grad():
         for table in found.embedding_parameters():
             table.normal_(std=0.003)
@@ -131,8 +135,9 @@ def test_parameters_and_flops_are_those_counted_by_hand() -> None:
     operators = fm + senet + attention + perceptron + convolution + fm
     sums = 3 * 12  # three of the four nodes have two edges
     join, output = 2 * 3 * 6 * 4 + 12, 2 * 24
-    inputs = 2 * 2 * 12  # both embeddings brought to mean 0 and variance 1
-    assert found.count_flops() == inputs + operators + 7 * 2 * 12 + sums + join + output
+    assert found.count_flops() == operators + 7 * 2 * 12 + sums + join + output
+    normalised = network(ALL_OPERATORS.replace("fields", "normalised fields"))
+    assert normalised.count_flops() == found.count_flops() + 2 * 2 * 12  # both embeddings to mean 0 and variance 1
 
 
 def test_a_head_is_counted_and_learns_like_the_rest() -> None:

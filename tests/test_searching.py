@@ -34,6 +34,7 @@ PARAMS = SearchParams(
     num_nodes=2,
     edges_per_node=2,
     embedding_width=4,
+    normalises_embeddings=False,
     batch_rows=512,
     max_epochs=3,
     weight_rate=0.3,
@@ -115,8 +116,10 @@ def uninterrupted(small: Any, tmp_path_factory: pytest.TempPathFactory) -> Found
 def test_the_search_finds_the_planted_interaction(tmp_path: Path) -> None:
     """The product of two traits is invisible to sums of fields: the found network must see it, and prefer to."""
     log: Any = Log(24_000, 30, 7)
-    params = dataclasses.replace(PARAMS, max_epochs=6, batch_rows=1024, skip_noise_share=0.0, checkpoint_seconds=60.0)
+    params = dataclasses.replace(PARAMS, max_epochs=3, batch_rows=1024, skip_noise_share=0.0, checkpoint_seconds=60.0)
+    params = dataclasses.replace(params, normalises_embeddings=True)
     found = search_architecture(log, params, bench(tmp_path))
+    assert found.architecture.to_text().startswith("4 normalised fields |")
     assert found.history[-1].tune_auc > 0.85  # the oracle has .92, main effects have .5
     interacting = {"fm", "self_attention", "single_layer_perceptron", "senet"}
     assert interacting & set(found.architecture.operators())
@@ -265,7 +268,7 @@ def test_every_strategy_can_be_named() -> None:
 def test_the_second_order_gradient_is_that_of_the_loss_one_step_ahead() -> None:
     """Against differences of L2(w - rate * step(w, a), a) in each direction of alpha and beta."""
     generator = torch.Generator().manual_seed(1)
-    supernet = Supernet((4, 5, 6), Space(("skip", "fm", "single_layer_perceptron"), 1, 3), generator).double()
+    supernet = Supernet((4, 5, 6), Space(("skip", "fm", "single_layer_perceptron"), 1, 3, False), generator).double()
     architecture = supernet.architecture_parameters()
     weights = [*supernet.weight_parameters(), *supernet.embedding_parameters()]
     for parameter in (*architecture, *weights):

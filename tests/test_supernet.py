@@ -11,11 +11,11 @@ from tests.plain_supernet import PlainSupernet, pair_weights
 
 FIELD_SIZES = (5, 6, 7, 4)
 SPACES = [
-    Space(PAPER_OPERATORS, 3, 5),
-    Space(tuple(OPERATORS), 2, 3),
-    Space(("fm", "skip"), 2, 3),
-    Space(("senet",), 1, 2),
-    Space(("convolution_1d", "self_attention", "single_layer_perceptron"), 2, 4),
+    Space(PAPER_OPERATORS, 3, 5, True),
+    Space(tuple(OPERATORS), 2, 3, False),
+    Space(("fm", "skip"), 2, 3, True),
+    Space(("senet",), 1, 2, False),
+    Space(("convolution_1d", "self_attention", "single_layer_perceptron"), 2, 4, False),
 ]
 
 

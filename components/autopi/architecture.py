@@ -5,7 +5,8 @@ ensemble cell has two (node 0: the interaction cell's output, node 1: the second
 view of an earlier node; a node is the sum of its edges.
 
 The line of text: `10 fields | interaction fm(0):0.41 skip(0):0.2+fm(1):0.3 | ensemble ...` holds, separated by blanks, each
-inner node in order as its edges `operator(source):strength` joined by `+`; strengths may be left out.
+inner node in order as its edges `operator(source):strength` joined by `+`; strengths may be left out. `10 normalised fields`
+says that embeddings are normalised before the cells.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from components.errors import ConfigError, CtrError, IntegrityError
 from components.strict import Strict, parse
 
 NUM_INPUTS = {"interaction": 1, "ensemble": 2}
-_LINE = re.compile(r"(\d+) fields \| interaction ([^|]+) \| ensemble ([^|]+)")
+_LINE = re.compile(r"(\d+) (normalised )?fields \| interaction ([^|]+) \| ensemble ([^|]+)")
 _EDGE = re.compile(r"([a-z][a-z0-9_]*)\((\d+)\)(?::([0-9.e-]+))?")
 
 
@@ -44,11 +45,15 @@ class Cell(Strict):
 
 @dataclass(frozen=True)
 class Architecture(Strict):
-    """Which operators are kept between which nodes of the two cells, for logs of `num_fields` fields."""
+    """Which operators are kept between which nodes of the two cells, for logs of `num_fields` fields.
+
+    is_normalised  embeddings are brought to mean 0 and variance 1 per field before the cells; absent in older artifacts: not
+    """
 
     num_fields: int
     interaction: Cell
     ensemble: Cell
+    is_normalised: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what is no network: raises ValueError (`parse` and `from_text` turn it into the caller's error)."""
@@ -76,7 +81,7 @@ class Architecture(Strict):
             f"{name} {' '.join('+'.join(map(_edge_text, edges)) for edges in cell.nodes)}"
             for name, cell in self.cells()
         )
-        return f"{self.num_fields} fields | {' | '.join(cells)}"
+        return f"{self.num_fields} {'normalised ' if self.is_normalised else ''}fields | {' | '.join(cells)}"
 
     @classmethod
     def from_text(cls, line: str, where: str) -> Self:
@@ -88,10 +93,10 @@ class Architecture(Strict):
             )
         cells = {
             name: Cell(NUM_INPUTS[name], tuple(_edges(node, where) for node in match[place].split()))
-            for place, name in ((2, "interaction"), (3, "ensemble"))
+            for place, name in ((3, "interaction"), (4, "ensemble"))
         }
         try:
-            return cls(int(match[1]), cells["interaction"], cells["ensemble"])
+            return cls(int(match[1]), cells["interaction"], cells["ensemble"], match[2] is not None)
         except ValueError as error:
             raise ConfigError(f"{where}: {error}") from error
 

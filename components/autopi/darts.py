@@ -56,7 +56,7 @@ class DartsSearch:
         if self.steps_per_epoch == 0:
             raise DataError(f"train has {len(rows):,} rows; a search needs at least two in each half")
         generator = torch.Generator().manual_seed(params.seed)
-        space = Space(params.operators, params.num_nodes, params.embedding_width)
+        space = Space(params.operators, params.num_nodes, params.embedding_width, params.normalises_embeddings)
         self.supernet = Supernet(encoded.field_sizes, space, generator).to(device)
         self.device = device
         self.weight_optimizer = torch.optim.SGD(
@@ -208,7 +208,8 @@ class DartsSearch:
             strengths = {
                 cell: self.supernet.strength(cell, 1.0).cpu().double().numpy() for cell in ("interaction", "ensemble")
             }
-        return discretise(strengths, self.params.operators, self.params.edges_per_node, self.num_fields)
+        found = discretise(strengths, self.params.operators, self.params.edges_per_node, self.num_fields)
+        return dataclasses.replace(found, is_normalised=self.params.normalises_embeddings)
 
     def _conclude(self) -> FoundArchitecture:
         best = self.best_record()

@@ -91,6 +91,7 @@ def _draw_candidates(
         is_learned = learned is not None and len(candidates) < num_from_supernet
         strengths: dict[str, Strengths] = learned if is_learned and learned is not None else even
         drawn = draw_architecture(strengths, params.operators, params.edges_per_node, num_fields, generator)
+        drawn = dataclasses.replace(drawn, is_normalised=params.normalises_embeddings)
         if _plain(drawn) in known:
             num_repeated += 1
             if num_repeated == _MAX_REPEATED_DRAWS:

@@ -19,21 +19,26 @@ from components.errors import ConfigError
 from components.rankers.dropout import Dropout
 from components.rankers.ranker import FieldEmbedding, Ranker, RankerParams
 
+# Products of two embeddings are among the first things computed: with the tiny tables that suit a perceptron they would
+# drown in batch norm's epsilon, and no operator but skip could be told from zero.
+EMBEDDING_STD = 0.1
+
 # Behind FieldNorm only directions count, so this is how far a step of the optimizer goes: with 0.1 a found network on Frappe
 # had a tune AUC of .87 after one epoch, with 0.01 .93 (docs/log.md).
-EMBEDDING_STD = 0.01
+NORMALISED_EMBEDDING_STD = 0.01
 
 # Of the variance of an embedding's field; a table all of whose numbers are below 1e-5 is as good as empty.
 INPUT_EPSILON = 1e-10
 
 
 def dual_embeddings(
-    field_sizes: tuple[int, ...], width: int, generator: torch.Generator | None
+    field_sizes: tuple[int, ...], width: int, is_normalised: bool, generator: torch.Generator | None
 ) -> tuple[FieldEmbedding, FieldEmbedding]:
-    """One embedding for each cell, drawn from N(0, EMBEDDING_STD)."""
+    """One embedding for each cell, drawn from N(0, std), std as above."""
     first, second = (FieldEmbedding(field_sizes, width, generator) for _ in range(2))
+    std = NORMALISED_EMBEDDING_STD if is_normalised else EMBEDDING_STD
     for embedding in (first, second):
-        nn.init.normal_(embedding.table, std=EMBEDDING_STD, generator=generator)
+        nn.init.normal_(embedding.table, std=std, generator=generator)
     return first, second
 
 
@@ -54,6 +59,11 @@ class FieldNorm(nn.Module):
         # One "row" of F channels and D * B places.
         normed: torch.Tensor = self.norm(x_fdb.flatten(1).unsqueeze(0))
         return normed.view(x_fdb.shape)
+
+
+def input_norm(num_fields: int, is_normalised: bool) -> nn.Module:
+    """What stands between an embedding and the cells: (F, D, B) -> (F, D, B)."""
+    return FieldNorm(num_fields) if is_normalised else nn.Identity()
 
 
 def check_fits(architecture: Architecture, num_fields: int, where: str) -> None:
@@ -122,7 +132,7 @@ class FoundNetwork(Ranker):
     """ids -> logits through one architecture.
 
     Of RankerParams, hidden_widths are those of a head between the cells and the output (none in the paper), dropout acts on
-    what the head and each of its hidden layers is given, use_batch_norm is for embeddings, the cells' edges and the head alike.
+    what the head and each of its hidden layers is given, use_batch_norm is for the cells' edges and the head alike.
     """
 
     def __init__(self, field_sizes: tuple[int, ...], architecture: Architecture, params: RankerParams) -> None:
@@ -130,8 +140,8 @@ class FoundNetwork(Ranker):
         super().__init__()
         num_fields, width = len(field_sizes), params.embedding_width
         check_fits(architecture, num_fields, "architecture")
-        self.embedding_1, self.embedding_2 = dual_embeddings(field_sizes, width, None)
-        self.norm_1, self.norm_2 = (FieldNorm(num_fields) if params.use_batch_norm else nn.Identity() for _ in range(2))
+        self.embedding_1, self.embedding_2 = dual_embeddings(field_sizes, width, architecture.is_normalised, None)
+        self.norm_1, self.norm_2 = (input_norm(num_fields, architecture.is_normalised) for _ in range(2))
         self.interaction = KeptCell(architecture.interaction, num_fields, width, params.use_batch_norm)
         self.ensemble = KeptCell(architecture.ensemble, num_fields, width, params.use_batch_norm)
         joined = len(architecture.interaction.nodes) * num_fields

@@ -48,6 +48,7 @@ class SearchParams(Strict):
     num_nodes            N, inner nodes a cell
     edges_per_node       edges kept at a node, from as many different nodes (fewer where there are fewer nodes before it)
     embedding_width      D of the supernet's embeddings
+    normalises_embeddings  embeddings are brought to mean 0 and variance 1 per field before the cells, here and in the found network
     batch_rows           rows a step, for weights and for alpha alike
     max_epochs           T, passes over the half that trains weights
     weight_rate          learning rate of weights and embeddings at the start (momentum SGD); falls to 0 along a cosine
@@ -71,6 +72,7 @@ class SearchParams(Strict):
     num_nodes: int
     edges_per_node: int
     embedding_width: int
+    normalises_embeddings: bool
     batch_rows: int
     max_epochs: int
     weight_rate: float

@@ -15,17 +15,18 @@ from torch import nn
 
 from components.autopi.architecture import NUM_INPUTS
 from components.autopi.mixing import Mixture
-from components.autopi.network import FieldNorm, dual_embeddings
+from components.autopi.network import dual_embeddings, input_norm
 from components.autopi.operators import OPERATORS, Operator, Skip, uniform_weights
 
 
 @dataclass(frozen=True)
 class Space:
-    """What is searched: the operators' names, N inner nodes a cell, the embedding width D."""
+    """What is searched: the operators' names, N inner nodes a cell, the embedding width D, whether embeddings are normalised."""
 
     operators: tuple[str, ...]
     num_nodes: int
     width: int
+    is_normalised: bool
 
 
 def edges_of(cell: str, num_nodes: int) -> list[tuple[int, int]]:
@@ -119,8 +120,8 @@ class Supernet(nn.Module):
         super().__init__()
         num_fields, width, num_nodes = len(field_sizes), space.width, space.num_nodes
         self.space = space
-        self.embedding_1, self.embedding_2 = dual_embeddings(field_sizes, width, generator)
-        self.norm_1, self.norm_2 = FieldNorm(num_fields), FieldNorm(num_fields)
+        self.embedding_1, self.embedding_2 = dual_embeddings(field_sizes, width, space.is_normalised, generator)
+        self.norm_1, self.norm_2 = (input_norm(num_fields, space.is_normalised) for _ in range(2))
         self.interaction = SupernetCell("interaction", space, num_fields, generator)
         self.ensemble = SupernetCell("ensemble", space, num_fields, generator)
         self.join_weight = uniform_weights((num_fields, num_nodes * num_fields), num_nodes * num_fields, generator)
