@@ -10,6 +10,7 @@ import time
 import urllib.error
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from components.errors import OutsideError
@@ -56,16 +57,14 @@ class Running:
             )
 
     def stop(self, *components: str) -> None:
-        """SIGTERM, again where it was swallowed, then SIGKILL to the group; a scheduler's workers go with it."""
+        """SIGTERM, again where it was swallowed, then SIGKILL; tasks that a scheduler leaves behind are ended after it."""
         ending = [process for name in components if (process := self.processes.pop(name, None)) is not None]
         for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
             for process in ending:
                 if process.poll() is None:
                     os.kill(process.pid, number)
             _wait_for(ending, _STOP_SECONDS)
-        for process in ending:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
+        _end_sessions({process.pid for process in ending})
 
     def kill(self, component: str) -> None:
         """SIGKILL, as a machine that goes down would; its children are left to see for themselves."""
@@ -76,9 +75,7 @@ class Running:
 
     def bury(self) -> None:
         """End what the killed left behind, such as a scheduler's idle workers."""
-        for group in self._killed:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(group, signal.SIGKILL)
+        _end_sessions(set(self._killed))
 
     def wait_until_healthy(self) -> None:
         """Wait for all four; raises OutsideError naming those that are not, and the log of one that ended."""
@@ -149,6 +146,31 @@ def running(server: AirflowServer) -> Iterator[Running]:
         airflow.stop("scheduler")  # first: its tasks' last words still go to the api-server
         airflow.stop("triggerer", "dag-processor", "api-server")
         airflow.bury()
+
+
+def _end_sessions(leaders: set[int]) -> None:
+    """End what is left of sessions: SIGTERM, at which a task stops its step, and SIGKILL after a while.
+
+    By session, as a task under way has a process group of its own and outlives its scheduler.
+    """
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for process in _members(leaders):
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(process, number)
+        end = time.monotonic() + _STOP_SECONDS
+        while _members(leaders) and time.monotonic() < end:
+            time.sleep(_POLL_SECONDS)
+
+
+def _members(leaders: set[int]) -> list[int]:
+    """The living processes of these sessions (proc(5): pid (name) state ppid pgrp session ...)."""
+    members = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            state, _, _, session = path.read_text("utf-8", errors="replace").rpartition(")")[2].split()[:4]
+            if int(session) in leaders and state != "Z":
+                members.append(int(path.parent.name))
+    return members
 
 
 def _wait_for(ending: Sequence[subprocess.Popen[bytes]], seconds: float) -> None:
