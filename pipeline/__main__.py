@@ -17,8 +17,8 @@ import typer
 from components.errors import CtrError
 from pipeline.alerting.cli import alerts_app
 from pipeline.bench_cli import bench_app
-from pipeline.options import HERE, JsonOption, WorkspaceOption
 from pipeline.leaderboard_cli import leaderboard_app
+from pipeline.options import HERE, JsonOption, WorkspaceOption
 from pipeline.promotion_cli import promotion_app
 from pipeline.runs_cli import runs_app
 
