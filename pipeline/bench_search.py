@@ -12,9 +12,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
 from torch.nn import functional
 
+from components.autopi.descending import descend
 from components.autopi.operators import PAPER_OPERATORS
 from components.autopi.supernet import Space, Supernet
 
@@ -76,19 +76,12 @@ def _our_step() -> Step:
     weight_optimizer = torch.optim.SGD(weights, lr=0.01, momentum=0.9, fused=True)
     ids_bf, clicks_b = _rows()
 
-    def descend(optimizer: torch.optim.Optimizer, moving: list[nn.Parameter], resting: list[nn.Parameter]) -> None:
-        for parameter in moving:
-            parameter.requires_grad_(True)
-            parameter.grad = None
-        for parameter in resting:
-            parameter.requires_grad_(False)
-        loss = functional.binary_cross_entropy_with_logits(supernet(ids_bf, 1.0, None), clicks_b)
-        torch.autograd.backward(loss)
-        optimizer.step()
+    def loss() -> torch.Tensor:
+        return functional.binary_cross_entropy_with_logits(supernet(ids_bf, 1.0, None), clicks_b)
 
     def step() -> None:
-        descend(alpha_optimizer, architecture, weights)
-        descend(weight_optimizer, weights, architecture)
+        descend(alpha_optimizer, architecture, weights, loss)
+        descend(weight_optimizer, weights, architecture, loss)
 
     return step
 

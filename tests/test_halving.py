@@ -22,14 +22,9 @@ from components.autopi.sampling import draw_architecture, even_strengths, log_st
 from components.autopi.searching import SearchParams, search_architecture
 from components.autopi.supernet import Space, Supernet
 from components.errors import ConfigError, Stopped
-from tests.test_searching import PARAMS, Log, bench
+from tests.search_world import PARAMS, Log, bench
 
 HALVING = dataclasses.replace(PARAMS, strategy="halving")
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +34,6 @@ def small() -> Any:
 
 @pytest.fixture(scope="module")
 def uninterrupted(small: Any, tmp_path_factory: pytest.TempPathFactory) -> FoundArchitecture:
-    torch.set_num_threads(1)
     return search_architecture(small, HALVING, bench(tmp_path_factory.mktemp("whole")))
 
 

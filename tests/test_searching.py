@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,90 +15,15 @@ from components.autopi.architecture import NUM_INPUTS, FoundArchitecture
 from components.autopi.darts import DartsSearch
 from components.autopi.discretising import discretise
 from components.autopi.network import FoundNetwork
-from components.autopi.operators import PAPER_OPERATORS
-from components.autopi.search_params import TrialParams
-from components.autopi.searching import STRATEGIES, SearchParams, search_architecture
+from components.autopi.searching import STRATEGIES, search_architecture
 from components.autopi.second_order import gradients_ahead
 from components.autopi.supernet import Space, Supernet, edges_of
 from components.errors import ConfigError, DataError, Stopped
 from components.metrics import auc
 from components.rankers.ranker import RankerParams
-from components.workbench import Workbench
+from tests.search_world import PARAMS, Log, bench
 
-PARAMS = SearchParams(
-    strategy="darts",
-    fixed_architecture=None,
-    seed=1,
-    operators=PAPER_OPERATORS,
-    num_nodes=2,
-    edges_per_node=2,
-    embedding_width=4,
-    normalises_embeddings=False,
-    batch_rows=512,
-    max_epochs=3,
-    weight_rate=0.3,
-    weight_momentum=0.9,
-    weight_decay=0.0,
-    embedding_l2=0.001,
-    alpha_rate=0.05,
-    alpha_momenta=(0.5, 0.999),
-    alpha_decay=0.001,
-    use_annealing=True,
-    skip_noise_share=0.03,
-    checkpoint_seconds=0.0,
-    trial=TrialParams(
-        num_candidates=6,
-        supernet_share=0.0,
-        rung_epochs=(0.5, 1.0, 2.0),
-        kept_share=0.5,
-        num_seeds=1,
-        learning_rate=0.02,
-        dropout=0.1,
-        hidden_widths=(),
-    ),
-    trial_embedding_l2=0.001,
-)
 LINE = "4 fields | interaction fm(0) skip(0)+fm(1) | ensemble skip(0)+skip(1) fm(0)+senet(2)"
-
-
-@dataclasses.dataclass(frozen=True)
-class Split:
-    ids: np.ndarray
-    clicks: np.ndarray
-    times: np.ndarray
-
-
-class Log:
-    """Encoded rows of four fields; a click depends on a product of two hidden traits, one of field 0 and one of field 1."""
-
-    def __init__(self, num_rows: int, num_ids: int, seed: int) -> None:
-        generator = np.random.default_rng(seed)
-        self.field_sizes = (num_ids,) * 4
-        self.field_names = ("a", "b", "c", "d")
-        traits = generator.choice([-1.0, 1.0], size=(2, num_ids))
-        self._splits = {}
-        for name, rows in (("train", num_rows), ("tune", num_rows // 4), ("test", num_rows // 4)):
-            ids = generator.integers(0, num_ids, (rows, 4)).astype(np.int32)
-            logits = 2.5 * traits[0, ids[:, 0]] * traits[1, ids[:, 1]]
-            clicks = (generator.random(rows) < 1 / (1 + np.exp(-logits))).astype(np.int8)
-            self._splits[name] = Split(ids, clicks, np.zeros(rows, np.int64))
-
-    def split(self, name: str) -> Any:
-        return self._splits[name]
-
-
-def ignore(done: float, total: float, note: str) -> None:
-    """A stage that nobody watches."""
-
-
-def bench(folder: Path, stop: Callable[[], int | None] = lambda: None, **changes: Any) -> Workbench:
-    made = Workbench(folder, folder, ignore, "cpu", "auto", None, stop)
-    return dataclasses.replace(made, **changes)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +33,6 @@ def small() -> Any:
 
 @pytest.fixture(scope="module")
 def uninterrupted(small: Any, tmp_path_factory: pytest.TempPathFactory) -> FoundArchitecture:
-    torch.set_num_threads(1)
     return search_architecture(small, PARAMS, bench(tmp_path_factory.mktemp("whole")))
 
 

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 from torch.nn import functional
 
 from components.autopi.architecture import Architecture, EpochRecord, FoundArchitecture
 from components.autopi.collapse import measure_collapse
 from components.autopi.cost import write_cost
+from components.autopi.descending import descend
 from components.autopi.discretising import discretise
 from components.autopi.identity import identity_of
 from components.autopi.search_params import SearchParams
@@ -134,29 +134,14 @@ class DartsSearch:
             noise, loss_of = self.noise.generator, lambda batch: self._loss(batch, temperature)
             alpha_loss = step_ahead(self.supernet, noise, loss_of, halves, optimizers)
         else:
-            alpha_loss = self._descend(self.alpha_optimizer, architecture, weights, alpha_batch, temperature)
-        weight_loss = self._descend(self.weight_optimizer, weights, architecture, weight_batch, temperature)
+            alpha_loss = descend(
+                self.alpha_optimizer, architecture, weights, lambda: self._loss(alpha_batch, temperature)
+            )
+        weight_loss = descend(
+            self.weight_optimizer, weights, architecture, lambda: self._loss(weight_batch, temperature)
+        )
         self.loss_sums += torch.stack([weight_loss, alpha_loss]).double()
         self.rows_seen += len(weight_batch[1]) + len(alpha_batch[1])
-
-    def _descend(
-        self,
-        optimizer: torch.optim.Optimizer,
-        moving: list[nn.Parameter],
-        resting: list[nn.Parameter],
-        batch: tuple[torch.Tensor, torch.Tensor],
-        temperature: float,
-    ) -> torch.Tensor:
-        """One step of `moving`; no gradient is computed for `resting`."""
-        for parameter in moving:
-            parameter.requires_grad_(True)
-            parameter.grad = None
-        for parameter in resting:
-            parameter.requires_grad_(False)
-        loss = self._loss(batch, temperature)
-        torch.autograd.backward(loss)
-        optimizer.step()
-        return loss.detach()
 
     def _loss(self, batch: tuple[torch.Tensor, torch.Tensor], temperature: float) -> torch.Tensor:
         ids_bf, clicks_b = batch

@@ -59,3 +59,23 @@ class Operator(nn.Module):
     def count_flops(self) -> int:
         """Multiplications and additions for one row on one edge, ReLU and batch norm left out."""
         raise NotImplementedError
+
+
+class AllFieldsOperator(Operator):
+    """One with a W vec(X) + b inside, vec(X) being all fields one after another."""
+
+    def make_weights(self, generator: torch.Generator | None) -> None:
+        """W (E, F D, F D) and b (E, F D)."""
+        size = self.num_fields * self.width
+        self.weight = uniform_weights((self.num_edges, size, size), size, generator)
+        self.bias = uniform_weights((self.num_edges, size), size, generator)
+
+    def mix(self, x_fdb: torch.Tensor) -> torch.Tensor:
+        """W vec(X) + b on every edge: (F, D, B) -> (E, F, D, B), fresh."""
+        mixed = torch.addmm(self.bias.reshape(-1, 1), self.weight.flatten(0, 1), x_fdb.flatten(0, 1))
+        return mixed.view(self.num_edges, self.num_fields, self.width, -1)
+
+    def count_mix_flops(self) -> int:
+        """One matrix product and the bias."""
+        size = self.num_fields * self.width
+        return 2 * size * size + size

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-from components.autopi.edge_operator import Operator, uniform_weights
+from components.autopi.edge_operator import AllFieldsOperator, Operator, uniform_weights
 
 # Hidden numbers of the two-layer perceptron to one of its inputs: 400 beside 10 fields of width 10, as the tuned plain
 # perceptrons of the public boards have it.
@@ -62,7 +62,7 @@ class OuterProduct(Operator):
         return size + pairs + 2 * size * pairs
 
 
-class CrossLayer(Operator):
+class CrossLayer(AllFieldsOperator):
     """vec(X) * (W vec(X) + b) + vec(X): a layer of DCN-V2 (Wang et al. 2021, equation 1) whose first input is its own.
 
     Not rectified, as in that paper.
@@ -70,24 +70,16 @@ class CrossLayer(Operator):
 
     is_rectified = False
 
-    def make_weights(self, generator: torch.Generator | None) -> None:
-        """W (E, F D, F D) and b (E, F D)."""
-        size = self.num_fields * self.width
-        self.weight = uniform_weights((self.num_edges, size, size), size, generator)
-        self.bias = uniform_weights((self.num_edges, size), size, generator)
-
     def forward(self, x_fdb: torch.Tensor) -> torch.Tensor:
         """See Operator."""
-        mixed = torch.addmm(self.bias.reshape(-1, 1), self.weight.flatten(0, 1), x_fdb.flatten(0, 1))
-        return torch.addcmul(x_fdb, x_fdb, mixed.view(self.num_edges, self.num_fields, self.width, -1))
+        return torch.addcmul(x_fdb, x_fdb, self.mix(x_fdb))
 
     def count_flops(self) -> int:
-        """One matrix product and the bias, one product and one sum a number."""
-        size = self.num_fields * self.width
-        return 2 * size * size + size + 2 * size
+        """The mixture, one product and one sum a number."""
+        return self.count_mix_flops() + 2 * self.num_fields * self.width
 
 
-class Gate(Operator):
+class Gate(AllFieldsOperator):
     """vec(X) * sigmoid(W vec(X) + b): all fields decide how much of each number passes.
 
     The bit-wise gate of GateNet (Huang et al. 2020) on the hidden layer's own input. Not rectified: it passes numbers on.
@@ -95,21 +87,13 @@ class Gate(Operator):
 
     is_rectified = False
 
-    def make_weights(self, generator: torch.Generator | None) -> None:
-        """W (E, F D, F D) and b (E, F D)."""
-        size = self.num_fields * self.width
-        self.weight = uniform_weights((self.num_edges, size, size), size, generator)
-        self.bias = uniform_weights((self.num_edges, size), size, generator)
-
     def forward(self, x_fdb: torch.Tensor) -> torch.Tensor:
         """See Operator."""
-        mixed = torch.addmm(self.bias.reshape(-1, 1), self.weight.flatten(0, 1), x_fdb.flatten(0, 1))
-        return x_fdb * mixed.sigmoid().view(self.num_edges, self.num_fields, self.width, -1)
+        return x_fdb * self.mix(x_fdb).sigmoid()
 
     def count_flops(self) -> int:
-        """One matrix product and the bias, a sigmoid (exp, sum, division) and one product a number."""
-        size = self.num_fields * self.width
-        return 2 * size * size + size + 3 * size + size
+        """The mixture, a sigmoid (exp, sum, division) and one product a number."""
+        return self.count_mix_flops() + 4 * self.num_fields * self.width
 
 
 class TwoLayerPerceptron(Operator):

@@ -10,7 +10,7 @@ import math
 import torch
 
 from components.autopi.attending import attend
-from components.autopi.edge_operator import Operator, uniform_weights
+from components.autopi.edge_operator import AllFieldsOperator, Operator, uniform_weights
 from components.autopi.results import Gated
 
 # FiBiNET's reduction in the squeeze-and-excitation layer: H = F / 3.
@@ -97,24 +97,16 @@ class FactorizationMachine(Operator):
         return 3 * self.num_fields * self.width
 
 
-class SingleLayerPerceptron(Operator):
+class SingleLayerPerceptron(AllFieldsOperator):
     """W vec(X) + b over all fields at once."""
-
-    def make_weights(self, generator: torch.Generator | None) -> None:
-        """W (E, F D, F D) and b (E, F D)."""
-        size = self.num_fields * self.width
-        self.weight = uniform_weights((self.num_edges, size, size), size, generator)
-        self.bias = uniform_weights((self.num_edges, size), size, generator)
 
     def forward(self, x_fdb: torch.Tensor) -> torch.Tensor:
         """See Operator."""
-        mixed = torch.addmm(self.bias.reshape(-1, 1), self.weight.flatten(0, 1), x_fdb.flatten(0, 1))
-        return mixed.view(self.num_edges, self.num_fields, self.width, -1)
+        return self.mix(x_fdb)
 
     def count_flops(self) -> int:
-        """One matrix product and the bias."""
-        size = self.num_fields * self.width
-        return 2 * size * size + size
+        """The mixture alone."""
+        return self.count_mix_flops()
 
 
 class Convolution1d(Operator):

@@ -1,0 +1,83 @@
+"""A small log with a planted product, params of a small search, and a workbench for it: what the tests of the search share."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from components.autopi.operators import PAPER_OPERATORS
+from components.autopi.search_params import SearchParams, TrialParams
+from components.workbench import Workbench
+
+PARAMS = SearchParams(
+    strategy="darts",
+    fixed_architecture=None,
+    seed=1,
+    operators=PAPER_OPERATORS,
+    num_nodes=2,
+    edges_per_node=2,
+    embedding_width=4,
+    normalises_embeddings=False,
+    batch_rows=512,
+    max_epochs=3,
+    weight_rate=0.3,
+    weight_momentum=0.9,
+    weight_decay=0.0,
+    embedding_l2=0.001,
+    alpha_rate=0.05,
+    alpha_momenta=(0.5, 0.999),
+    alpha_decay=0.001,
+    use_annealing=True,
+    skip_noise_share=0.03,
+    checkpoint_seconds=0.0,
+    trial=TrialParams(
+        num_candidates=6,
+        supernet_share=0.0,
+        rung_epochs=(0.5, 1.0, 2.0),
+        kept_share=0.5,
+        num_seeds=1,
+        learning_rate=0.02,
+        dropout=0.1,
+        hidden_widths=(),
+    ),
+    trial_embedding_l2=0.001,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    ids: np.ndarray
+    clicks: np.ndarray
+    times: np.ndarray
+
+
+class Log:
+    """Encoded rows of four fields; a click depends on a product of two hidden traits, one of field 0 and one of field 1."""
+
+    def __init__(self, num_rows: int, num_ids: int, seed: int) -> None:
+        generator = np.random.default_rng(seed)
+        self.field_sizes = (num_ids,) * 4
+        self.field_names = ("a", "b", "c", "d")
+        traits = generator.choice([-1.0, 1.0], size=(2, num_ids))
+        self._splits = {}
+        for name, rows in (("train", num_rows), ("tune", num_rows // 4), ("test", num_rows // 4)):
+            ids = generator.integers(0, num_ids, (rows, 4)).astype(np.int32)
+            logits = 2.5 * traits[0, ids[:, 0]] * traits[1, ids[:, 1]]
+            clicks = (generator.random(rows) < 1 / (1 + np.exp(-logits))).astype(np.int8)
+            self._splits[name] = Split(ids, clicks, np.zeros(rows, np.int64))
+
+    def split(self, name: str) -> Any:
+        return self._splits[name]
+
+
+def ignore(done: float, total: float, note: str) -> None:
+    """A stage that nobody watches."""
+
+
+def bench(folder: Path, stop: Callable[[], int | None] = lambda: None, **changes: Any) -> Workbench:
+    made = Workbench(folder, folder, ignore, "cpu", "auto", None, stop)
+    return dataclasses.replace(made, **changes)
