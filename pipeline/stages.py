@@ -82,9 +82,9 @@ def evaluate(
 
 
 @makes("verdict")
-def judge(evaluation: Evaluation, params: JudgeParams) -> Verdict:
+def judge(scorer: Scorer, evaluation: Evaluation, params: JudgeParams) -> Verdict:
     """Decide whether the challenger may replace the champion, each reason in words."""
-    return judging.judge(evaluation, params)
+    return judging.judge(scorer, evaluation, params)
 
 
 @makes("bundle")

@@ -73,7 +73,8 @@ JUDGE_PARAMS = JudgeParams(
     max_ece_excess_share=0.3,
     max_parity_difference=1e-6,
     max_flops_per_row=1_000_000,
-    max_ranker_bytes=10_000_000,
+    max_bundle_bytes=10_000_000,
+    other_bundle_bytes=100_000,
     is_schema_break_allowed=False,
 )
 PACK_PARAMS = PackParams(
@@ -140,7 +141,7 @@ class World:
             EVALUATE_PARAMS,
             self.workbench,
         )
-        return dataclasses.replace(self, evaluation=evaluation, verdict=judge(evaluation, JUDGE_PARAMS))
+        return dataclasses.replace(self, evaluation=evaluation, verdict=judge(self.scorer, evaluation, JUDGE_PARAMS))
 
 
 _WORLDS: list[World] = []
@@ -183,7 +184,7 @@ def make_world(folder: Path) -> World:
     evaluation = evaluate_scorers(
         raw_log, clean_log, splits, encoded, ranker, scorer, Champion.none(), EVALUATE_PARAMS, workbench
     )
-    verdict = judge(evaluation, JUDGE_PARAMS)
+    verdict = judge(scorer, evaluation, JUDGE_PARAMS)
     return World(raw_log, clean_log, splits, encoded, architecture, ranker, scorer, evaluation, verdict, workbench)
 
 

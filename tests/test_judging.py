@@ -22,7 +22,16 @@ from components.evaluating.evaluation import (
     RankerCost,
     SliceFigures,
 )
-from components.judging import GateCheck, JudgeParams, Verdict, chance_inside, clicks_needed, holm_adjusted, judge
+from components.judging import (
+    GateCheck,
+    JudgeParams,
+    KnownBytes,
+    Verdict,
+    chance_inside,
+    clicks_needed,
+    decide,
+    holm_adjusted,
+)
 
 PARAMS = JudgeParams(
     first_min_auc=0.55,
@@ -34,9 +43,12 @@ PARAMS = JudgeParams(
     max_ece_excess_share=0.1,
     max_parity_difference=1e-6,
     max_flops_per_row=1_000_000,
-    max_ranker_bytes=10_000_000,
+    max_bundle_bytes=10_000_000,
+    other_bundle_bytes=1_000_000,
     is_schema_break_allowed=False,
 )
+
+KNOWN = KnownBytes(scorer=200_000, ranker=100_000, evaluation=10_000)
 
 FIGURES = Figures(
     num_rows=100_000,
@@ -174,11 +186,14 @@ CASES: dict[str, tuple[bool, dict[str, Any], str | None]] = {
     "parity above its limit": (True, {"parity": Parity(10_000, 1.1e-6)}, "train/serve parity"),
     "cost at its limit": (True, cost(num_flops_per_row=1_000_000), None),
     "cost above its limit": (True, cost(num_flops_per_row=1_000_001), "cost per row"),
-    "size at its limit": (True, cost(num_onnx_bytes=10_000_000), None),
-    "size above its limit": (True, cost(num_onnx_bytes=10_000_001), "size"),
     "schema broken": (True, {"schema_breaks": ("field 'device' is gone",)}, "schema"),
     "champion without rows to compare": (True, {"comparison": None, "no_comparison": "no row left"}, "comparison"),
 }
+
+
+def judge(evaluation: Evaluation, params: JudgeParams) -> Verdict:
+    """The verdict on a bundle that is small enough."""
+    return decide(evaluation, KNOWN, params)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -192,6 +207,23 @@ def test_the_table_of_cases(name: str) -> None:
     assert verdict.champion_digest == ("c" * 64 if has_champion else None)
     if failing:
         assert verdict.reasons == tuple(check.words for check in failed)
+
+
+@pytest.mark.parametrize(("scorer", "is_too_large"), [(8_990_000, False), (8_990_001, True)])
+def test_the_whole_bundle_counts_with_the_room_for_what_is_packed_later(scorer: int, is_too_large: bool) -> None:
+    """By hand: scorer, 10,000 bytes of evaluation and 1,000,000 set aside are to be at most 10,000,000."""
+    verdict = decide(evaluation(True), KnownBytes(scorer, 100_000, 10_000), PARAMS)
+    assert [check.name for check in verdict.checks if not check.passed] == (["bundle size"] if is_too_large else [])
+    check = next(check for check in verdict.checks if check.name == "bundle size")
+    assert (check.measured, check.limit) == (scorer + 1_010_000, 10_000_000)
+    assert "10.0 MB allowed" in check.words
+    assert "9.0 MB of scorer, of which the exported ranker is 0.1 MB, 10.0 kB of evaluation" in check.words
+
+
+@pytest.mark.parametrize("other", [0, 10_000_000])
+def test_room_for_the_rest_of_the_bundle_must_lie_within_its_limit(other: int) -> None:
+    with pytest.raises(ConfigError, match="other_bundle_bytes"):
+        dataclasses.replace(PARAMS, other_bundle_bytes=other)
 
 
 def test_several_faults_are_all_told() -> None:

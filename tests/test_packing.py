@@ -17,7 +17,8 @@ from components.autopi.architecture import Architecture
 from components.champion import Champion
 from components.errors import ConfigError, IntegrityError
 from components.evaluating import Evaluation
-from components.judging import Verdict
+from components.judging import Verdict, judge
+from components.judging.size import known_bytes
 from components.lineage import Lineage, code_digests, read_lineage
 from components.log import TIME
 from components.manifest import write_manifest
@@ -26,7 +27,7 @@ from components.packing.bundle import BundledArchitecture
 from components.packing.closing import _drawing
 from components.profiling import ReferenceProfile
 from components.scoring import Scorer
-from tests.bundle_world import LINE, PACK_PARAMS, World, shared_world
+from tests.bundle_world import JUDGE_PARAMS, LINE, PACK_PARAMS, World, shared_world
 
 ROOT = Path(__file__).parents[1]
 
@@ -71,6 +72,25 @@ def test_the_digest_is_that_of_the_manifest(bundle: Bundle, folder: Path) -> Non
     assert bundle.digest == hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()
     assert verify_bundle(folder) == bundle.digest
     assert bundle.num_bytes == sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_bundle_has_the_bytes_that_were_judged(world: World, bundle: Bundle) -> None:
+    """Scorer and evaluation to the byte, all else within the room that was set aside; pack refuses to need more."""
+    judged = known_bytes(world.scorer, world.evaluation)
+    sizes = {place: len(content) for place, content in bundle.files.items()}
+    assert judged.scorer == sum(size for place, size in sizes.items() if place.startswith("scorer/"))
+    assert judged.ranker == sizes["scorer/ranker.onnx"]
+    assert judged.evaluation == sum(
+        sizes[name] for name in ("evaluation.json", "reliability.parquet", "slices.parquet")
+    )
+    check = next(check for check in world.verdict.checks if check.name == "bundle size")
+    assert check.measured == judged.scorer + judged.evaluation + JUDGE_PARAMS.other_bundle_bytes
+    assert judged.scorer + judged.evaluation < bundle.num_bytes <= check.measured
+    cramped = dataclasses.replace(JUDGE_PARAMS, other_bundle_bytes=1_000)
+    verdict = judge(world.scorer, world.evaluation, cramped)
+    assert verdict.is_promotion
+    with pytest.raises(ConfigError, match=r"the bundle has [\d,]+ bytes, but .* raise other_bundle_bytes"):
+        dataclasses.replace(world, verdict=verdict).pack()
 
 
 def test_everything_in_a_bundle_is_what_was_packed(world: World, folder: Path) -> None:

@@ -145,7 +145,7 @@ def test_a_bundle_is_verified_and_a_changed_byte_is_named(world: World, tmp_path
 def test_a_verdict_that_says_no_keeps_the_champion_and_says_why(world: World, tmp_path: Path) -> None:
     desk = Desk(tmp_path)
     strict = dataclasses.replace(JUDGE_PARAMS, first_min_auc=0.99)
-    verdict: Verdict = judge(world.evaluation, strict)
+    verdict: Verdict = judge(world.scorer, world.evaluation, strict)
     desk.packs(dataclasses.replace(world, verdict=verdict).pack(), Champion.none())
     for arguments in (("promote",), ("promote", "--dry-run"), ("promote", "--json")):
         code, said = desk.call(*arguments)

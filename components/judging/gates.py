@@ -1,16 +1,23 @@
-"""Every gate but the two of the ratio, each a line of the verdict, and the decision over them all."""
+"""Every gate but those of ratio and size, each a line of the verdict, and the decision over them all."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from components.evaluating.evaluation import Comparison, Evaluation, Figures
+from components.judging.size import KnownBytes, check_size, known_bytes
 from components.judging.slices import check_overall, check_slices
 from components.judging.verdict import GateCheck, JudgeParams, Verdict
+from components.scoring import Scorer
 
 
-def judge(evaluation: Evaluation, params: JudgeParams) -> Verdict:
+def judge(scorer: Scorer, evaluation: Evaluation, params: JudgeParams) -> Verdict:
     """Hold the challenger to every gate; it is promoted if it passes them all."""
+    return decide(evaluation, known_bytes(scorer, evaluation), params)
+
+
+def decide(evaluation: Evaluation, known: KnownBytes, params: JudgeParams) -> Verdict:
+    """Decide from figures alone."""
     facts = evaluation.facts
     checks = (
         *_quality(evaluation, params),
@@ -32,12 +39,7 @@ def judge(evaluation: Evaluation, params: JudgeParams) -> Verdict:
             f"one score takes {facts.cost.num_flops_per_row:,} floating point operations "
             f"({params.max_flops_per_row:,} allowed)",
         ),
-        _at_most(
-            "size",
-            facts.cost.num_onnx_bytes,
-            params.max_ranker_bytes,
-            f"the exported ranker has {_megabytes(facts.cost.num_onnx_bytes)} ({_megabytes(params.max_ranker_bytes)} allowed)",
-        ),
+        check_size(known, params),
         _schema(evaluation, params),
     )
     failed = [check for check in checks if not check.passed]
@@ -138,10 +140,6 @@ def _reasons_for(evaluation: Evaluation, checks: Sequence[GateCheck]) -> tuple[s
 
 def _percent(share: float) -> str:
     return f"{100 * share:.3g} %"
-
-
-def _megabytes(num_bytes: int) -> str:
-    return f"{num_bytes / 1e6:,.1f} MB" if num_bytes >= 100_000 else f"{num_bytes / 1e3:,.1f} kB"
 
 
 def _figure(value: float | None) -> str:

@@ -24,7 +24,8 @@ class JudgeParams(Strict):
     max_ece_excess_share       how far ECE may lie above its null, as a share of the click rate
     max_parity_difference      score of the exported scorer against that of the trained network, absolute
     max_flops_per_row          floating point operations for one row
-    max_ranker_bytes           size of the exported ranker, nearly all of a bundle
+    max_bundle_bytes           size of the whole bundle
+    other_bundle_bytes         of these, set aside for what `pack` writes after the verdict; it refuses to write more
     is_schema_break_allowed    true lets a challenger pass whose fields the champion's clients do not send
     """
 
@@ -37,7 +38,8 @@ class JudgeParams(Strict):
     max_ece_excess_share: float
     max_parity_difference: float
     max_flops_per_row: int
-    max_ranker_bytes: int
+    max_bundle_bytes: int
+    other_bundle_bytes: int
     is_schema_break_allowed: bool
 
     def __post_init__(self) -> None:
@@ -51,6 +53,11 @@ class JudgeParams(Strict):
         for name in limits:
             if getattr(self, name) < 0:
                 raise ConfigError(f"params.yaml [judge]: {name} must be 0 or more, got {getattr(self, name)}")
+        if not 0 < self.other_bundle_bytes < self.max_bundle_bytes:
+            raise ConfigError(
+                f"params.yaml [judge]: other_bundle_bytes must leave room for the scorer within max_bundle_bytes "
+                f"({self.max_bundle_bytes:,}), got {self.other_bundle_bytes:,}"
+            )
 
 
 @dataclass(frozen=True)

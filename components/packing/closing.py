@@ -16,7 +16,7 @@ from components.autopi.drawing import draw
 from components.champion import PROFILE, SCORER
 from components.encoding import Encoded
 from components.evaluating.evaluation import Evaluation
-from components.judging import Verdict
+from components.judging import Verdict, refuse_more_than_was_judged
 from components.lineage import FORMAT, LINEAGE, Lineage, code_digests, lock_digest
 from components.log import CLICK, ROW, TIME, CleanLog
 from components.manifest import write_manifest
@@ -41,7 +41,10 @@ def pack_bundle(
     verdict: Verdict,
     params: PackParams,
 ) -> Bundle:
-    """Write scorer, figures, verdict, profile, card and lineage into one folder, and close it; nothing else is read."""
+    """Write scorer, figures, verdict, profile, card and lineage into one folder, and close it; nothing else is read.
+
+    Raises ConfigError where that makes more bytes than the verdict was reached for.
+    """
     inputs = {
         "clean_log": digest_clean_log(clean_log),
         "splits": digest_artifact(splits),
@@ -84,7 +87,9 @@ def pack_bundle(
         card = write_card(clean_log, splits, encoded, ranker, evaluation, verdict, params)
         (folder / CARD).write_text(card, encoding="utf-8")
         write_manifest(folder)
-        return replace(Bundle.load(folder), loaded_from=None)
+        bundle = Bundle.load(folder)
+    refuse_more_than_was_judged(bundle.num_bytes, verdict)
+    return replace(bundle, loaded_from=None)
 
 
 def _reference_profile(clean_log: CleanLog, splits: Splits, scorer: Scorer, params: PackParams) -> ReferenceProfile:
