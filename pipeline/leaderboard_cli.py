@@ -17,7 +17,10 @@ leaderboard_app = typer.Typer()
 @leaderboard_app.command()
 def leaderboard(
     rankers: Annotated[
-        str, typer.Option(help="Comma-separated; by default all, and autopi where a search was run.")
+        str,
+        typer.Option(
+            help="Comma-separated; 'plain' (the default) and 'searched' stand for several; 'mlp:10' asks for ten seeds."
+        ),
     ] = "",
     seeds: Annotated[int, typer.Option(min=1, help="So many seeds each, 1, 2, ...")] = 3,
     first_seeds: Annotated[int, typer.Option(min=0, help="So many for the three that are best on tune.")] = 0,

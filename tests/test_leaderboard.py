@@ -7,13 +7,11 @@ import dataclasses
 import io
 import json
 import math
-import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 import yaml
 
 from components import metrics
@@ -24,44 +22,23 @@ from components.splitting import Splits
 from pipeline.bench_imbalance import run_bench_imbalance
 from pipeline.leaderboard import board as board_module
 from pipeline.leaderboard import page, table
+from pipeline.leaderboard.bench import Bench, Task
+from pipeline.leaderboard.bench import test_clusters as clusters_of_test
 from pipeline.leaderboard.board import Board, run_leaderboard, write_board
 from pipeline.leaderboard.comparing import differences, holm, spread
 from pipeline.leaderboard.params import LeaderboardParams
 from pipeline.leaderboard.planted import PLANTED, true_scores
-from pipeline.leaderboard.results import Trial, key_of
+from pipeline.leaderboard.results import Spent, Trial, key_of
 from pipeline.leaderboard.tuning import Tuning
-from pipeline.leaderboard.work import Bench, Task, work
-from pipeline.leaderboard.work import test_clusters as clusters_of_test
-from pipeline.params import Settings, read_settings
+from pipeline.leaderboard.work import work
+from pipeline.params import Settings
 from pipeline.run import Workspace
-from tests.scored_world import make_line
-
-ROOT = Path(__file__).parents[1]
-
-
-def write_params(root: Path, **train: Any) -> Settings:
-    """The project's own params with a log of the tests beside them."""
-    knobs = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8")) | {"log": "tests"}
-    knobs["train"] |= train
-    preset = yaml.safe_load((ROOT / "logs" / "frappe.yaml").read_text(encoding="utf-8"))
-    preset["train"] |= {"batch_rows": 512, "max_epochs": 2, "embedding_l2": {"others": 1e-4}}
-    preset["evaluate"] |= {"cluster_by": "user", "slice_fields": []}
-    (root / "logs").mkdir(exist_ok=True)
-    (root / "params.yaml").write_text(yaml.safe_dump(knobs), encoding="utf-8")
-    (root / "logs" / "tests.yaml").write_text(yaml.safe_dump(preset), encoding="utf-8")
-    shutil.copyfile(ROOT / "window.yaml", root / "window.yaml")
-    return read_settings(root)
+from tests.board_world import ROOT, make_workspace, write_params
 
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    torch.set_num_threads(1)
-    root = tmp_path_factory.mktemp("board")
-    line = make_line(tmp_path_factory.mktemp("line"), 4_000, seed=1)
-    place = Workspace(root)
-    for name in ("raw_log", "clean_log", "splits", "encoded"):
-        place.write(name, getattr(line, name))
-    return place
+    return make_workspace(tmp_path_factory.mktemp("board"), tmp_path_factory.mktemp("line"))
 
 
 @pytest.fixture(scope="module")
@@ -212,7 +189,8 @@ def test_tuning_begins_with_the_preset_asks_the_same_when_resumed_and_keeps_the_
             asked.append(task.tuned)
             assert task.is_trial
             assert task.tuned is not None
-            tuning.take(Trial("mlp", 1, {}, task.tuned, auc) if auc is not None else None)
+            tuning.take(Trial("mlp", 1, {}, task.tuned, auc, Spent(3.0, 2.0, 100)) if auc is not None else None)
+        assert tuning.spent == Spent(9.0, 6.0, 300)  # the failed one left no figures
         return asked, tuning.best
 
     asked, best = course()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,25 +19,33 @@ from components.evaluating.bootstrapping import measure
 from components.log import CleanLog, RawLog
 from components.splitting import Splits
 from components.training import AUTOPI
+from pipeline.leaderboard.bench import SEARCHED, Bench, Task, known_rows, test_clusters
 from pipeline.leaderboard.comparing import Difference, differences
 from pipeline.leaderboard.digests import data_digest
 from pipeline.leaderboard.planted import ORACLE, PLANTED, is_simulated, true_scores
-from pipeline.leaderboard.results import Failure, Result, Tuned
+from pipeline.leaderboard.results import Failure, Result, Spent
 from pipeline.leaderboard.running import run_tasks
-from pipeline.leaderboard.tuning import tunings_of
-from pipeline.leaderboard.work import Bench, Task, known_rows, test_clusters
+from pipeline.leaderboard.tuning import Tuning
 from pipeline.params import Settings
 from pipeline.run import Workspace
+
+PLAIN = "plain"
+"""What --rankers means by itself: every ranker that searches nothing, and what the workspace's own search found."""
+ALL_SEARCHED = "searched"
+"""Every row whose seeds begin with a search of their own."""
 
 
 @dataclass(frozen=True)
 class BoardRow:
-    """One line of the table: a ranker's results, or why there is none; differences are from the best of each metric."""
+    """One line of the table: a ranker's results, or why there is none; differences are from the best of each metric.
+
+    tuning  what its trials took; None where it was not tuned
+    """
 
     name: str
     results: tuple[Result, ...]
     failures: tuple[Failure, ...]
-    num_trials: int
+    tuning: Spent | None
     auc_difference: Difference | None
     log_loss_difference: Difference | None
 
@@ -76,21 +85,23 @@ def run_leaderboard(
     anything starts; a ranker that fails has its reason in its row.
     """
     bench = Bench.of(workspace, settings)
-    rows = _rows_asked_for(rankers, bench)
+    rows = _rows_asked_for(rankers, seeds, bench)
     data = data_digest(workspace.read("encoded", Encoded))
     runner = _Runner(bench, data, num_workers)
-    chosen = _tune(bench, runner, rows, num_trials)
-    tasks = [Task(row, seed, chosen.get(row), is_trial=False) for row in rows for seed in seeds]
+    tunings = _tune(bench, runner, list(rows), num_trials)
+    chosen = {row: tuning.best for row, tuning in tunings.items()}
+    tasks = [Task(row, seed, chosen.get(row), is_trial=False) for row, own in rows.items() for seed in own]
     results, failures = _measured(bench, runner, data, tasks)
     first = [
         Task(row, seed, chosen.get(row), is_trial=False)
         for row in _best_on_tune(results)
         for seed in range(1, num_first_seeds + 1)
-        if seed not in seeds
+        if seed not in rows[row]
     ]
     if first:
         results, failures = _measured(bench, runner, data, tasks + first)
-    return _assembled(bench, settings.log, data, len(seeds), num_trials, results, failures)
+    spent = {row: tuning.spent for row, tuning in tunings.items()}
+    return _assembled(bench, settings.log, data, len(seeds), num_trials, results, failures, spent)
 
 
 def _measured(
@@ -114,17 +125,30 @@ def _best_on_tune(results: dict[str, list[Result]]) -> list[str]:
     return sorted(measured, key=lambda row: -sum(one.tune_auc for one in results[row]) / len(results[row]))[:3]
 
 
-def _rows_asked_for(rankers: Sequence[str], bench: Bench) -> list[str]:
+def _rows_asked_for(rankers: Sequence[str], seeds: Sequence[int], bench: Bench) -> dict[str, list[int]]:
+    """Row -> its seeds. "mlp:10" asks for the seeds 1 to 10; "plain" and "searched" stand for several rows."""
     request = bench.workspace.read("raw_log", RawLog).request
-    usual = [
-        name
-        for name in known_rows()
-        if (name != PLANTED or is_simulated(request)) and (name != AUTOPI or bench.architecture() is not None)
-    ]
-    rows = list(dict.fromkeys(rankers)) or usual
+    groups = {
+        PLAIN: [
+            name
+            for name in known_rows()
+            if name not in SEARCHED
+            and (name != PLANTED or is_simulated(request))
+            and (name != AUTOPI or bench.architecture() is not None)
+        ],
+        ALL_SEARCHED: list(SEARCHED),
+    }
+    rows: dict[str, list[int]] = {}
+    for asked in rankers or [PLAIN]:
+        name, _, number = asked.partition(":")
+        if number and not (number.isascii() and number.isdigit() and int(number) > 0):
+            raise ConfigError(f"--rankers: {asked!r} asks for no number of seeds; write {name}:3 for three")
+        own = list(range(1, int(number) + 1)) if number else list(seeds)
+        rows |= dict.fromkeys(groups.get(name, [name]), own)
     unknown = [name for name in rows if name not in known_rows()]
     if unknown:
-        raise ConfigError(f"--rankers: there is no {', '.join(unknown)}; choose among {', '.join(known_rows())}")
+        choices = ", ".join([*groups, *known_rows()])
+        raise ConfigError(f"--rankers: there is no {', '.join(unknown)}; choose among {choices}")
     return rows
 
 
@@ -170,26 +194,31 @@ class _Runner:
         result = self._bench.results.result(identity)
         assert result is not None
         figures = result.figures
+        searched = "" if result.searched is None else f" after {result.searched.core_seconds:.0f} of search"
         print(
             f"{task.row:<20} seed {task.seed}: tune AUC {result.tune_auc:.5f}, test AUC {figures.auc.value:.5f}, log loss "
             f"{result.raw_log_loss:.5f} raw, {figures.log_loss.value:.5f} calibrated, ECE {figures.calibration_error:.5f} "
             f"(null {figures.calibration_error_null:.5f}), {result.cost.num_epochs} epochs in "
-            f"{result.cost.train_core_seconds:.0f} core-seconds",
+            f"{result.cost.train_core_seconds:.0f} core-seconds{searched}",
             flush=True,
         )
 
 
-def _tune(bench: Bench, runner: _Runner, rows: Sequence[str], num_trials: int) -> dict[str, Tuned]:
+def _tune(bench: Bench, runner: _Runner, rows: Sequence[str], num_trials: int) -> dict[str, Tuning]:
+    """The finished tunings; a row whose params are impossible has none, and says why when it is to be measured."""
+    tunings: dict[str, Tuning] = {}
     if num_trials == 0:
-        return {}
-    tunings = tunings_of(bench, rows)
+        return tunings
+    for row in rows:
+        with suppress(CtrError):
+            tunings[row] = Tuning(bench, row)
     data = data_digest(bench.workspace.read("encoded", Encoded))
     for _ in range(num_trials):
         tasks = {row: tuning.next_task() for row, tuning in tunings.items()}
         failed = {one.row for one in runner.run(list(tasks.values()))}
         for row, task in tasks.items():
             tunings[row].take(None if row in failed else bench.results.trial(bench.identity(task, data)))
-    return {row: tuning.best for row, tuning in tunings.items() if tuning.best is not None}
+    return tunings
 
 
 def _assembled(
@@ -200,6 +229,7 @@ def _assembled(
     num_trials: int,
     results: dict[str, list[Result]],
     failures: list[Failure],
+    tuning: Mapping[str, Spent | None],
 ) -> Board:
     workspace = bench.workspace
     clicks_r = np.asarray(workspace.read("encoded", Encoded).split("test").clicks)
@@ -217,7 +247,7 @@ def _assembled(
             name,
             tuple(several),
             tuple(one for one in failures if one.row == name),
-            num_trials,
+            tuning.get(name),
             compared.get("auc", {}).get(name),
             compared.get("log_loss", {}).get(name),
         )

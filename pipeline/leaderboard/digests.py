@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from components.training import AUTOPI
 _COMPONENTS = Path(__file__).parents[2] / "components"
 _FOLDERS = ("rankers", "training", "calibrating", "evaluating")
 _FILES = ("batching.py", "exporting.py", "metrics.py", "scoring.py")
+_SEARCH_FOLDERS = ("autopi", "rankers")
+_SEARCH_FILES = ("batching.py", "metrics.py")
 
 
 def data_digest(encoded: Encoded) -> str:
@@ -26,6 +29,15 @@ def data_digest(encoded: Encoded) -> str:
 def code_digest(ranker: str) -> str:
     """SHA-256 of the files that decide what comes out; AutoPI's only where its network is trained."""
     folders = (*_FOLDERS, "autopi") if ranker == AUTOPI else _FOLDERS
+    return _digest(folders, _FILES, "work.py")
+
+
+def search_digest() -> str:
+    """SHA-256 of the files that decide what a search finds."""
+    return _digest(_SEARCH_FOLDERS, _SEARCH_FILES, "searches.py")
+
+
+def _digest(folders: Sequence[str], files: Sequence[str], own: str) -> str:
     paths = [path for folder in folders for path in sorted((_COMPONENTS / folder).glob("*.py"))]
-    paths += [_COMPONENTS / name for name in _FILES] + [Path(__file__).with_name("work.py")]
+    paths += [_COMPONENTS / name for name in files] + [Path(__file__).with_name(own)]
     return digest_of(path.read_bytes() for path in paths)

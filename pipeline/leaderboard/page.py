@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipeline.leaderboard.board import Board, BoardRow
 from pipeline.leaderboard.planted import ORACLE
-from pipeline.leaderboard.table import difference_in_words, figure, is_beyond_noise, words
+from pipeline.leaderboard.table import difference_in_words, figure, is_beyond_noise, search_cost_in_words, words
 from pipeline.report import charts
 from pipeline.report.charts import Axes, Scale, Series
 
@@ -29,7 +29,9 @@ _COLUMNS = (
     "log loss − best",
     "parameters",
     "MFLOPs",
+    "search s (core)",
     "training s (core)",
+    "million rows seen, search + training",
     "rows/s",
     "ms / 1,000 rows",
     "peak MB",
@@ -76,9 +78,10 @@ def _table(board: Board, rows: Sequence[BoardRow]) -> str:
     if board.oracle is not None:
         one = board.oracle
         ece = f"{one.calibration_error:.4f} ({one.calibration_error_null:.4f})"
-        lines.append(_line([ORACLE, "", f"{one.auc.value:.5f}", "", f"{one.log_loss.value:.5f}", ece, *[""] * 8]))
+        lines.append(_line([ORACLE, "", f"{one.auc.value:.5f}", "", f"{one.log_loss.value:.5f}", ece, *[""] * 10]))
     for row in rows:
         mean = {name: figure(row, name)[0] for name in _MEANS}
+        search, rows_seen = search_cost_in_words(row)
         cells = [
             escape(row.name),
             str(len(row.results)),
@@ -90,7 +93,9 @@ def _table(board: Board, rows: Sequence[BoardRow]) -> str:
             _marked(difference_in_words(row.log_loss_difference, board)),
             f"{row.results[0].cost.num_parameters:,}",
             f"{mean['num_flops_per_row'] / 1e6:.3f}",
+            search,
             f"{mean['train_seconds']:.0f} ({mean['train_core_seconds']:.0f})",
+            rows_seen,
             f"{mean['rows_per_second']:,.0f}",
             f"{mean['milliseconds_per_1000']:.2f}",
             f"{mean['peak_memory_mb']:.0f}",

@@ -9,6 +9,8 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from components.artifact import map_array, read_json, write_array, write_json
+from components.autopi.architecture import FoundArchitecture
 from components.errors import IntegrityError
 from components.evaluating import Figures
 from components.strict import Strict, parse
@@ -34,12 +37,48 @@ class Tuned(Strict):
 
 
 @dataclass(frozen=True)
+class Spent(Strict):
+    """What it took to find an architecture, or good params: paid once, before the training that is measured.
+
+    seconds       on the wall
+    core_seconds  of all threads together
+    rows          that passed through a network forwards and backwards, each as often as it did
+    """
+
+    seconds: float
+    core_seconds: float
+    rows: int
+
+    @staticmethod
+    def total(parts: Iterable[Spent]) -> Spent | None:
+        """All together; None of nothing."""
+        several = list(parts)
+        if not several:
+            return None
+        return Spent(
+            sum(one.seconds for one in several),
+            sum(one.core_seconds for one in several),
+            sum(one.rows for one in several),
+        )
+
+
+@dataclass(frozen=True)
+class Search(Strict):
+    """What one seed's search found."""
+
+    identity: Identity
+    line: str
+    spent: Spent
+
+
+@dataclass(frozen=True)
 class Cost(Strict):
     """What a ranker took; None where it was not trained here.
 
     num_flops_per_row      of matrix products and convolutions, beside the look-ups
     train_seconds          wall clock of the whole training with its looks at tune
     train_core_seconds     processor time of the same
+    num_train_rows_seen    rows of train that passed forwards and backwards, each as often as it did
     rows_per_second        rows of train seen in a second of wall clock, looks at tune included
     peak_memory_mb         the largest resident set of its process, data and libraries included
     milliseconds_per_1000  to score 1,000 encoded rows through the export on one core
@@ -52,6 +91,7 @@ class Cost(Strict):
     num_epochs: int
     train_seconds: float
     train_core_seconds: float
+    num_train_rows_seen: int
     rows_per_second: float
     peak_memory_mb: float
     milliseconds_per_1000: float
@@ -67,6 +107,8 @@ class Result(Strict):
     raw_calibration_error  the same of ECE
     calibration   the method that calibrate chose
     parity        largest distance of an exported score from the trained network's own
+    architecture  one line, of a searched network
+    searched      what the search of this architecture took; None where there was none, or nobody wrote it down
     """
 
     row: str
@@ -79,6 +121,8 @@ class Result(Strict):
     raw_calibration_error: float
     calibration: str
     parity: float
+    architecture: str | None
+    searched: Spent | None
     cost: Cost
 
 
@@ -91,6 +135,7 @@ class Trial(Strict):
     identity: Identity
     tuned: Tuned
     tune_auc: float
+    spent: Spent
 
 
 @dataclass(frozen=True)
@@ -120,14 +165,35 @@ class Results:
 
     def write(self, result: Result | Trial, scores_r: np.ndarray[Any, Any] | None) -> None:
         """Keep a result with its test scores (R,), or a trial without any."""
-        place = self.place(result.identity)
+        with self._appearing_at(self.place(result.identity)) as hidden:
+            write_json(hidden / "result.json", result)
+            if scores_r is not None:
+                write_array(hidden / "scores.npy", scores_r)
+
+    def write_search(self, search: Search, found: FoundArchitecture) -> None:
+        """Keep what a search found, with its course."""
+        with self._appearing_at(self.place(search.identity)) as hidden:
+            write_json(hidden / "search.json", search)
+            found.save(hidden)
+
+    @contextmanager
+    def _appearing_at(self, place: Path) -> Iterator[Path]:
         hidden = place.with_name(f".{place.name}.{os.getpid()}")
         hidden.mkdir(parents=True)
-        write_json(hidden / "result.json", result)
-        if scores_r is not None:
-            write_array(hidden / "scores.npy", scores_r)
-        put_in_place(hidden, place)
-        shutil.rmtree(hidden, ignore_errors=True)
+        try:
+            yield hidden
+            put_in_place(hidden, place)
+        finally:
+            shutil.rmtree(hidden, ignore_errors=True)
+
+    def search(self, identity: Identity) -> Search | None:
+        """The search of this identity, None where it was not run yet; raises IntegrityError for a damaged one."""
+        path = self.place(identity) / "search.json"
+        return parse(Search, read_json(path), str(path), IntegrityError) if path.is_file() else None
+
+    def architecture(self, search: Search) -> FoundArchitecture:
+        """What a kept search found."""
+        return FoundArchitecture.load(self.place(search.identity))
 
     def result(self, identity: Identity) -> Result | None:
         """The result of this identity, None where it was not made yet; raises IntegrityError for a damaged one."""

@@ -12,8 +12,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from components.errors import Stopped
+from pipeline.leaderboard.bench import Task
 from pipeline.leaderboard.results import Failure
-from pipeline.leaderboard.work import Task
 from pipeline.run import StopFlag, stop_signals
 
 _POLL_SECONDS = 0.1

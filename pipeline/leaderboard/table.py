@@ -11,7 +11,7 @@ from typing import Any
 from pipeline.leaderboard.board import Board, BoardRow
 from pipeline.leaderboard.comparing import Difference, spread
 from pipeline.leaderboard.planted import ORACLE
-from pipeline.leaderboard.results import Result
+from pipeline.leaderboard.results import Result, Spent
 
 FIGURES: dict[str, Callable[[Result], float]] = {
     "tune_auc": lambda one: one.tune_auc,
@@ -25,21 +25,48 @@ FIGURES: dict[str, Callable[[Result], float]] = {
     "num_epochs": lambda one: one.cost.num_epochs,
     "train_seconds": lambda one: one.cost.train_seconds,
     "train_core_seconds": lambda one: one.cost.train_core_seconds,
+    "train_rows_seen": lambda one: one.cost.num_train_rows_seen,
     "rows_per_second": lambda one: one.cost.rows_per_second,
     "milliseconds_per_1000": lambda one: one.cost.milliseconds_per_1000,
     "peak_memory_mb": lambda one: one.cost.peak_memory_mb,
     "parity": lambda one: one.parity,
 }
+_SEARCH = ("search_seconds", "search_core_seconds", "search_rows_seen")
+_TUNED = ("embedding_l2", "learning_rate", "dropout")
 _SPREAD = ("tune_auc", "auc", "raw_log_loss", "log_loss", "calibration_error")
 _HEADER = (
     "ranker | seeds | test AUC | log loss, raw | calibrated | ECE (null) | AUC − best | log loss − best | parameters | MFLOPs "
-    "| training s (core) | rows/s | ms / 1,000 rows | peak MB"
+    "| search s (core) | training s (core) | million rows seen, search + training | rows/s | ms / 1,000 rows | peak MB"
 )
 
 
 def figure(row: BoardRow, name: str) -> tuple[float, float | None]:
     """Mean and standard deviation over a row's seeds."""
     return spread([FIGURES[name](one) for one in row.results])
+
+
+def search_cost(row: BoardRow) -> Spent | None:
+    """What was paid before the training that is measured: the mean of the seeds' searches, and all trials of tuning.
+
+    None where nothing was searched or tuned, or where a search's cost is not known.
+    """
+    several = [one.searched for one in row.results if one.searched is not None]
+    if any(one.architecture is not None for one in row.results) and len(several) < len(row.results):
+        return None
+    whole = Spent.total(several)
+    of_search = []
+    if whole is not None:
+        count = len(several)
+        of_search = [Spent(whole.seconds / count, whole.core_seconds / count, round(whole.rows / count))]
+    return Spent.total([*of_search, *([] if row.tuning is None else [row.tuning])])
+
+
+def search_cost_in_words(row: BoardRow) -> tuple[str, str]:
+    """Seconds with core-seconds, and million rows of the search and of the training."""
+    spent, trained = search_cost(row), f"{figure(row, 'train_rows_seen')[0] / 1e6:.2f}"
+    if spent is None:
+        return "–", trained
+    return f"{spent.seconds:.0f} ({spent.core_seconds:.0f})", f"{spent.rows / 1e6:.2f} + {trained}"
 
 
 def summary(board: Board) -> dict[str, Any]:
@@ -56,6 +83,9 @@ def summary(board: Board) -> dict[str, Any]:
                 "auc_difference": _plain(row.auc_difference),
                 "log_loss_difference": _plain(row.log_loss_difference),
             }
+            spent = search_cost(row)
+            facts["search"] = None if spent is None else vars(spent)
+            facts["architectures"] = {str(one.seed): one.architecture for one in row.results if one.architecture}
             facts["tuned"] = vars(row.results[0].tuned)
             rows[row.name] = facts
         else:
@@ -86,7 +116,7 @@ def markdown(board: Board) -> str:
         one = board.oracle
         lines.append(
             f"| {ORACLE} | | {one.auc.value:.5f} | | {one.log_loss.value:.5f} | {one.calibration_error:.4f} "
-            f"({one.calibration_error_null:.4f}) |" + " |" * 8
+            f"({one.calibration_error_null:.4f}) |" + " |" * 10
         )
     lines += [_markdown_line(board, row) for row in board.rows if row.results]
     failures = [f"- {one.row}, seed {one.seed}: {one.reason}" for row in board.rows for one in row.failures]
@@ -109,6 +139,11 @@ def words(board: Board) -> list[str]:
         f"Differences from the best: paired bootstrap over {by} and seeds, {board.num_bootstraps:,} resamples; **bold** where "
         f"beyond noise (p < {board.significance:g} after Holm's correction), ≈ where not.",
     ]
+    if any(search_cost(row) for row in board.rows):
+        said.append(
+            "Search: what was paid before the training beside it, that is the mean of the seeds' own searches and all trials of "
+            "tuning, on train and tune alone."
+        )
     if board.num_seeds == 1:
         said.append("One seed: the spread over seeds is not in these differences; small ones may be the seed's.")
     level = [row.name for row in board.rows if row.results and not is_beyond_noise(row.auc_difference, board)]
@@ -118,7 +153,7 @@ def words(board: Board) -> list[str]:
 
 
 def _more_seeds(board: Board) -> str:
-    more = [f"{row.name} {len(row.results)}" for row in board.rows if len(row.results) > board.num_seeds]
+    more = [f"{row.name} {len(row.results)}" for row in board.rows if len(row.results) not in (0, board.num_seeds)]
     return f" ({', '.join(more)})" if more else ""
 
 
@@ -140,20 +175,22 @@ def csv_text(board: Board) -> str:
     """One line a ranker and seed, unrounded, with the digests it belongs to."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["ranker", "seed", *FIGURES, "embedding_l2", "learning_rate", "dropout", "data", "code"])
+    writer.writerow(["ranker", "seed", *FIGURES, *_SEARCH, *_TUNED, "architecture", "data", "code"])
     for row in board.rows:
         for one in row.results:
             tuned = one.tuned
             digests = [one.identity["data"], one.identity["code"]]
             figures = [repr(float(get(one))) for get in FIGURES.values()]
-            writer.writerow(
-                [row.name, one.seed, *figures, tuned.embedding_l2, tuned.learning_rate, tuned.dropout, *digests]
-            )
+            spent = Spent.total([part for part in (one.searched, row.tuning) if part is not None])
+            searched = ["", "", ""] if spent is None else [spent.seconds, spent.core_seconds, spent.rows]
+            settings = [tuned.embedding_l2, tuned.learning_rate, tuned.dropout]
+            writer.writerow([row.name, one.seed, *figures, *searched, *settings, one.architecture or "", *digests])
     return text.getvalue()
 
 
 def _markdown_line(board: Board, row: BoardRow) -> str:
     cost = {name: figure(row, name)[0] for name in FIGURES}
+    search, rows_seen = search_cost_in_words(row)
     ece, null = cost["calibration_error"], cost["calibration_error_null"]
     cells = [
         row.name,
@@ -166,7 +203,9 @@ def _markdown_line(board: Board, row: BoardRow) -> str:
         difference_in_words(row.log_loss_difference, board),
         f"{row.results[0].cost.num_parameters:,}",
         f"{cost['num_flops_per_row'] / 1e6:.3f}",
+        search,
         f"{cost['train_seconds']:.0f} ({cost['train_core_seconds']:.0f})",
+        rows_seen,
         f"{cost['rows_per_second']:,.0f}",
         f"{cost['milliseconds_per_1000']:.2f}",
         f"{cost['peak_memory_mb']:.0f}",

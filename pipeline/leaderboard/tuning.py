@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-from components.rankers import RANKERS
-from pipeline.leaderboard.results import Trial, Tuned
-from pipeline.leaderboard.work import Bench, Task
+from pipeline.leaderboard.bench import Bench, Task
+from pipeline.leaderboard.results import Spent, Trial, Tuned
 
 
 class Tuning:
@@ -19,7 +17,10 @@ class Tuning:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._bench = bench
         self._row = row
-        self._preset = bench.tuned_of(Task(row, bench.board.seed, None, is_trial=True))
+        task = Task(row, bench.board.seed, None, is_trial=True)
+        self._ranker = task.ranker
+        self._preset = bench.tuned_of(task)
+        self._spent: list[Spent] = []
         self._study = optuna.create_study(
             direction="maximize", sampler=optuna.samplers.TPESampler(seed=bench.board.seed)
         )
@@ -34,7 +35,8 @@ class Tuning:
         l2 = self._asked.suggest_float("embedding_l2", *board.embedding_l2_factors, log=True)
         rate = self._asked.suggest_float("learning_rate", *board.learning_rate_factors, log=True)
         dropouts = sorted({*board.dropouts, self._preset.dropout})
-        dropout = self._asked.suggest_categorical("dropout", dropouts) if self._has_hidden_layers() else 0.0
+        has_dropout = self._has_hidden_layers()
+        dropout = self._asked.suggest_categorical("dropout", dropouts) if has_dropout else self._preset.dropout
         tuned = Tuned(self._preset.embedding_l2 * l2, self._preset.learning_rate * rate, dropout)
         return Task(self._row, board.seed, tuned, is_trial=True)
 
@@ -46,6 +48,7 @@ class Tuning:
             self._study.tell(self._asked, state=optuna.trial.TrialState.FAIL)
             return
         self._study.tell(self._asked, trial.tune_auc)
+        self._spent.append(trial.spent)
         if self._best is None or trial.tune_auc > self._best.tune_auc:
             self._best = trial
 
@@ -54,10 +57,10 @@ class Tuning:
         """The params with the best tune AUC; None where every trial failed."""
         return self._best.tuned if self._best is not None else None
 
+    @property
+    def spent(self) -> Spent | None:
+        """What the trials took, those that failed not counted; None where there was none."""
+        return Spent.total(self._spent)
+
     def _has_hidden_layers(self) -> bool:
-        return self._row in RANKERS and bool(self._bench.train.ranker_params[self._row].hidden_widths)
-
-
-def tunings_of(bench: Bench, rows: Sequence[str]) -> dict[str, Tuning]:
-    """A tuning for each row."""
-    return {row: Tuning(bench, row) for row in rows}
+        return bool(self._bench.train.ranker_params[self._ranker].hidden_widths)
