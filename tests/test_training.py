@@ -49,6 +49,7 @@ PARAMS = TrainParams(
     negative_keep_rate=1.0,
     click_weight=1.0,
     focal_gamma=0.0,
+    weight_averaging=0.5,
     seed=3,
 )
 
@@ -414,7 +415,7 @@ def test_a_table_that_no_memory_holds_is_refused_with_its_figures_before_it_is_m
     check_memory(params, (1000, 2000), None, torch.device("cpu"))
     with pytest.raises(
         ConfigError,
-        match=r"4,000,000,000,000 numbers in embeddings of 1,000,000,000,000 ids.*80,000.0 GB.*embedding_width \(now 4\)",
+        match=r"4,000,000,000,000 numbers in embeddings of 1,000,000,000,000 ids.*96,000.0 GB.*embedding_width \(now 4\)",
     ):
         check_memory(params, (500_000_000_000, 500_000_000_000), None, torch.device("cpu"))
 
@@ -469,6 +470,7 @@ def test_the_training_ends_after_its_last_epoch_however_well_it_goes() -> None:
         ({"negative_keep_rate": 1.5}, "negative_keep_rate"),
         ({"click_weight": 0.5}, "click_weight"),
         ({"focal_gamma": -1.0}, "focal_gamma"),
+        ({"weight_averaging": 1.0}, "weight_averaging"),
         ({"learning_rate_factor": 1.0}, "learning_rate_factor"),
         ({"learning_rate": {"mlp": 0.0}}, "learning_rate.mlp > 0"),
         ({"max_epochs": 0}, "max_epochs"),

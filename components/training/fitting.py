@@ -26,6 +26,7 @@ from components.encoding import Encoded
 from components.errors import ConfigError, DataError, IntegrityError
 from components.rankers import Ranker
 from components.strict import parse
+from components.training.averaging import averaged
 from components.training.course import Course, EpochRecord
 from components.training.losses import mean_loss
 from components.training.params import TrainParams
@@ -108,6 +109,7 @@ class _Fitting:
         if self.num_batches == 0:
             raise DataError(f"train has {self.train.num_rows:,} rows to learn from; a batch needs at least two")
         self.optimizer = optimizer_of(ranker, params)
+        self.averaged = averaged(ranker, params.weight_averaging)
         self.course = Course.start(params)
         self.best: dict[str, torch.Tensor] = {}
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
@@ -163,6 +165,7 @@ class _Fitting:
         self.course = parse(Course, found.facts["course"], where, IntegrityError)
         self.num_rows_seen = found.facts["num_rows_seen"]
         self.ranker.load_state_dict(_under("ranker.", found.tensors))
+        self.averaged.load_state_dict(_under("averaged.", found.tensors))
         self.best = {name: tensor.to(self.device) for name, tensor in _under("best.", found.tensors).items()}
         restore_optimizer("optimizer", self.optimizer, found.tensors, found.facts["optimizer"])
         self.loss_sum = found.tensors["loss_sum"].to(self.device)
@@ -173,6 +176,7 @@ class _Fitting:
     def _save(self) -> None:
         tensors, optimizer = flatten_optimizer("optimizer", self.optimizer)
         tensors |= {f"ranker.{name}": tensor for name, tensor in self.ranker.state_dict().items()}
+        tensors |= {f"averaged.{name}": tensor for name, tensor in self.averaged.state_dict().items()}
         tensors |= {f"best.{name}": tensor for name, tensor in self.best.items()}
         tensors |= {"loss_sum": self.loss_sum, "random.cpu": torch.get_rng_state()}
         if self.device.type == "cuda":
@@ -190,6 +194,7 @@ class _Fitting:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
+        self.averaged.update_parameters(self.ranker)
         # Summed on the device: asking for the number would make every step wait for it.
         self.loss_sum += loss.detach() * len(clicks_b)
         self.num_rows_seen += len(clicks_b)
@@ -212,17 +217,16 @@ class _Fitting:
             tune_log_loss=metrics.log_loss(self.tune_clicks_r, scores_r),
         )
         if self.course.take(record, self.params):
-            self.best = {name: tensor.detach().clone() for name, tensor in self.ranker.state_dict().items()}
+            self.best = {name: tensor.detach().clone() for name, tensor in self.averaged.module.state_dict().items()}
         for group in self.optimizer.param_groups:
             group["lr"] = self.course.learning_rate
         self.loss_sum.zero_()
         self.num_rows_seen = 0
 
     def _tune_logits(self) -> np.ndarray[Any, np.dtype[np.float64]]:
-        self.ranker.eval()
+        judged = self.averaged.module.eval()
         with torch.inference_mode():
-            logits_r = torch.cat([self.ranker(ids_bf) for ids_bf, _ in self.tune.in_order()])
-        self.ranker.train()
+            logits_r = torch.cat([judged(ids_bf) for ids_bf, _ in self.tune.in_order()])
         return logits_r.cpu().numpy().astype(np.float64)
 
 

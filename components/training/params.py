@@ -39,6 +39,8 @@ class TrainParams(Strict):
     negative_keep_rate        share w of train's rows without a click that are kept, 0 < w <= 1
     click_weight              how often a row with a click counts in the loss, at least 1
     focal_gamma               a row's loss is multiplied by (1 - p)^gamma, p being what is promised to what happened; 0: not
+    weight_averaging          d: the weights judged on tune and kept are an average that forgets at the rate 1 - d a step
+                              (`components.training.averaging`), 0 <= d < 1; 0: the last weights
     seed                      of initial weights, dropout, the order of rows and the kept negatives
     """
 
@@ -55,6 +57,7 @@ class TrainParams(Strict):
     negative_keep_rate: float
     click_weight: float
     focal_gamma: float
+    weight_averaging: float
     seed: int
 
     @property

@@ -13,8 +13,8 @@ from components.rankers import RANKERS
 from components.training.params import OTHERS, TrainParams
 from components.training.trained import AUTOPI, build_ranker, unknown_ranker
 
-# Weights, gradients, Adam's two moments and the best epoch's copy, float32 each.
-_BYTES_PER_NUMBER = 5 * 4
+# Weights, gradients, Adam's two moments, the running average and the best epoch's copy of it, float32 each.
+_BYTES_PER_NUMBER = 6 * 4
 _GB = 1e9
 
 
@@ -35,6 +35,7 @@ def check_params(params: TrainParams) -> None:
         "0 < negative_keep_rate <= 1": 0 < params.negative_keep_rate <= 1,
         "click_weight >= 1": params.click_weight >= 1,
         "focal_gamma >= 0": params.focal_gamma >= 0,
+        "0 <= weight_averaging < 1": 0 <= params.weight_averaging < 1,
         "0 < learning_rate_factor < 1": 0 < params.learning_rate_factor < 1,
         f"learning_rate.{name} > 0": params.own_learning_rate > 0,
         "max_epochs >= 1": params.max_epochs >= 1,
@@ -76,7 +77,7 @@ def check_memory(
         raise ConfigError(
             f"params.yaml [train] ranker '{params.ranker}' has {num_embeddings:,} numbers in embeddings of "
             f"{sum(field_sizes):,} ids and {num_numbers - num_embeddings:,} others; to train them takes {needed / _GB:,.1f} GB "
-            f"(weights, gradients, Adam's two moments, the best epoch's copy), this {device.type} has {there / _GB:,.1f} GB; "
+            f"(weights, gradients, Adam's two moments, their average, the best epoch's copy), this {device.type} has {there / _GB:,.1f} GB; "
             f"lower ranker_params.{params.ranker}.embedding_width (now {shape.embedding_width}) or encode.max_vocabulary, or "
             "choose a ranker with fewer numbers an id, such as linear"
         )
