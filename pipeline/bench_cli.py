@@ -30,6 +30,21 @@ def bench_search(rounds: Annotated[int, typer.Option(min=1, help="Steps timed of
     _print_json(lambda: run_bench_search(rounds, (1, 2)))
 
 
+@bench_app.command("kills")
+def bench_kills(
+    times: Annotated[int, typer.Option(min=1, help="Kills of each strategy.")] = 100,
+    strategies: Annotated[str, typer.Option(help="Comma-separated.")] = "darts,halving",
+    seed: Annotated[int, typer.Option(help="Of the moments.")] = 1,
+    workspace: WorkspaceOption = HERE,
+) -> None:
+    """A search killed (-9) at random moments and gone on with: its bytes against those of one that nobody killed."""
+    from pipeline.bench_kills import run_bench_kills
+    from pipeline.progress import shown_progress
+
+    with shown_progress("kills") as progress:
+        _print_json(lambda: run_bench_kills(workspace.absolute(), strategies.split(","), times, seed, progress))
+
+
 @bench_app.command("rankers")
 def bench_rankers(
     rankers: Annotated[
