@@ -14,7 +14,7 @@ from components.artifact import read_json
 from components.champion import Champion
 from components.errors import ConfigError
 from pipeline.comparing import metrics_in, moment_of, recorded
-from pipeline.outside import home_of, read_environment, registry_of
+from pipeline.outside import desk_of, home_of, read_environment, registry_of
 from pipeline.params import read_settings
 from pipeline.run import Workspace
 from pipeline.saying import PROJECT, Said
@@ -42,8 +42,12 @@ _NOT_CODE = frozenset({"__pycache__", ".pytest_cache"})
 
 
 def promote(root: Path, stage: str, dry_run: bool) -> Said:
-    """Make the packed bundle the champion if its verdict says so; 0 when it is (or was), 4 when the gate said no."""
+    """Make the packed bundle the champion if its verdict says so; 0 when it is (or was), 4 when the gate said no.
+
+    Raises ConfigError while a broken contract waits for somebody to acknowledge it: who learned from a fault learned the fault.
+    """
     from components.packing import Bundle
+    from pipeline.alerting.guard import refuse_if_blocked
 
     workspace = Workspace(root.absolute())
     bundle = workspace.read("bundle", Bundle)
@@ -58,6 +62,7 @@ def promote(root: Path, stage: str, dry_run: bool) -> Said:
     if not verdict.is_promotion:
         stays = f"The gate said no, the champion stays ({verdict.champion_version or 'none yet'}):\n{reasons.rstrip()}"
         return Said({**facts, "promoted": None}, stays, EXIT_GATE_SAID_NO)
+    refuse_if_blocked(desk_of(workspace).book)
     registry = registry_of(workspace)
     challenger = challenger_of(workspace, bundle)
     if dry_run:
@@ -140,10 +145,10 @@ def rollback(root: Path, to: str | None, hold: str | None) -> Said:
         now = registry.assigned(clone, "prod")
         if to is None:
             to = _version_before([one for one in registry.events(clone) if one.stage == "prod"], registry.name)
-    if now is not None and now.version == to and hold is None:
-        return Said({"version": to, "from": to, "hold": None}, f"{registry.name}@{to} is in prod already", 0)
-    why = f"rollback from {now.version if now else 'none'}" + (f": {hold}" if hold else "")
-    made = registry.assign(to, "prod", why, hold)
+        if now is not None and now.version == to and hold is None:
+            return Said({"version": to, "from": to, "hold": None}, f"{registry.name}@{to} is in prod already", 0)
+        why = f"rollback from {now.version if now else 'none'}" + (f": {hold}" if hold else "")
+        made = registry.assign_in(clone, to, "prod", why, hold)
     words = f"{registry.name}@{made.version} is in prod again (bundle {made.digest})"
     held = "\nNothing is promoted until `python -m pipeline release`." if hold else ""
     return Said({**asdict(made), "from": now.version if now else None, "hold": hold}, words + held, 0)

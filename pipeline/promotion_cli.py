@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from pipeline.options import HERE, JsonOption, WorkspaceOption
-
-if TYPE_CHECKING:
-    from pipeline.saying import Said
+from pipeline.saying import Said
 
 promotion_app = typer.Typer()
 
@@ -42,7 +39,7 @@ def promote(
     from pipeline.promotion import promote as act
 
     raise typer.Exit(
-        with_recorded_end(workspace, "promote", lambda: _say(lambda: act(workspace, stage.value, dry_run), as_json))
+        with_recorded_end(workspace, "promote", lambda: _say(act(workspace, stage.value, dry_run), as_json))
     )
 
 
@@ -53,7 +50,7 @@ def champion(
     """Say which bundle serves this log, since when, why, and from which data."""
     from pipeline.promotion import describe_champion
 
-    raise typer.Exit(_say(lambda: describe_champion(workspace, stage.value), as_json))
+    _end_with(describe_champion(workspace, stage.value), as_json)
 
 
 @promotion_app.command()
@@ -61,7 +58,7 @@ def history(workspace: WorkspaceOption = HERE, as_json: JsonOption = False) -> N
     """List every registration and assignment of this log, oldest first."""
     from pipeline.promotion import history as act
 
-    raise typer.Exit(_say(lambda: act(workspace), as_json))
+    _end_with(act(workspace), as_json)
 
 
 @promotion_app.command()
@@ -76,7 +73,7 @@ def rollback(
     """Make an older version the champion again."""
     from pipeline.promotion import rollback as act
 
-    raise typer.Exit(_say(lambda: act(workspace, to, hold), as_json))
+    _end_with(act(workspace, to, hold), as_json)
 
 
 @promotion_app.command("hold")
@@ -88,7 +85,7 @@ def hold_command(
     """Promote nothing until `release`."""
     from pipeline.promotion import hold as act
 
-    raise typer.Exit(_say(lambda: act(workspace, reason), as_json))
+    _end_with(act(workspace, reason), as_json)
 
 
 @promotion_app.command()
@@ -96,7 +93,7 @@ def release(workspace: WorkspaceOption = HERE, as_json: JsonOption = False) -> N
     """End a hold: promotions may come again."""
     from pipeline.promotion import release as act
 
-    raise typer.Exit(_say(lambda: act(workspace), as_json))
+    _end_with(act(workspace), as_json)
 
 
 @promotion_app.command()
@@ -109,7 +106,7 @@ def compare(
     """Two versions side by side: metrics, data window, architecture, and the params that differ."""
     from pipeline.comparing import compare as act
 
-    raise typer.Exit(_say(lambda: act(workspace, one, other), as_json))
+    _end_with(act(workspace, one, other), as_json)
 
 
 @promotion_app.command()
@@ -121,7 +118,7 @@ def verify(
     """Recompute every digest of a bundle (exit 6 naming the file that is not as recorded)."""
     from pipeline.promotion import verify as act
 
-    raise typer.Exit(_say(lambda: act(workspace, bundle), as_json))
+    _end_with(act(workspace, bundle), as_json)
 
 
 @promotion_app.command()
@@ -141,7 +138,7 @@ def gc(
             return False
         return typer.confirm(f"Delete {what}?", err=True)
 
-    raise typer.Exit(_say(lambda: act(workspace, may_delete), as_json))
+    _end_with(act(workspace, may_delete), as_json)
 
 
 @promotion_app.command()
@@ -153,10 +150,14 @@ def reproduce(
     """Check a version's commit out, run its line again and say whether the bundle's bytes are the same (exit 6 if not)."""
     from pipeline.reproducing import reproduce as act
 
-    raise typer.Exit(_say(lambda: act(workspace, version), as_json))
+    _end_with(act(workspace, version), as_json)
 
 
-def _say(act: Callable[[], Said], as_json: bool) -> int:
-    said = act()
+def _end_with(said: Said, as_json: bool) -> NoReturn:
+    """Say it and end with its exit code."""
+    raise typer.Exit(_say(said, as_json))
+
+
+def _say(said: Said, as_json: bool) -> int:
     print(json.dumps(said.facts) if as_json else said.words)
     return said.exit_code

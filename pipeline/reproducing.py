@@ -35,11 +35,15 @@ def reproduce(root: Path, version: str) -> Said:
             project = place / "checkout" / PROJECT
             if not (project / "dvc.yaml").is_file():
                 raise ConfigError(f"{found.name}@{version}: its commit holds no dvc.yaml, so there is no line to run")
-            registry.fetch(version, place / "recorded")
+            registry.bring(clone, found, place / "recorded")
             lineage = read_lineage(place / "recorded")
-            workspace = Workspace(project)
             judged_against = registry.record(clone, found.commit).judged_against
-            _pin(workspace, registry_version(registry, clone, judged_against), place, registry.fetch)
+            champion = Champion.none()
+            if judged_against is not None:
+                against = registry.version_of(clone, judged_against)
+                registry.bring(clone, against, place / "champion")
+                champion = Champion.from_bundle(place / "champion", against.version)
+            Workspace(project).write("champion", champion)
             environment = os.environ | {
                 "CTR_DATA": str(outside.data),
                 "CTR_REGISTRY": outside.registry,
@@ -66,24 +70,6 @@ def reproduce(root: Path, version: str) -> Said:
     locked = "" if facts["are_libraries_the_same"] else " (the libraries here are not the ones that were locked then)"
     words = f"{found.name}@{version} was not reproduced: bundle {digest}, recorded {found.digest}; other: {differing}{locked}"
     return Said(facts, words, IntegrityError.exit_code)
-
-
-def registry_version(registry: Any, clone: Any, digest: str | None) -> str | None:
-    """The version with a digest, or None for none."""
-    if digest is None:
-        return None
-    for event in registry.events(clone):
-        if event.kind == "register" and registry.record(clone, event.commit).digest == digest:
-            return str(event.version)
-    raise IntegrityError(f"the version was judged against bundle {digest}, which no tag names")
-
-
-def _pin(workspace: Workspace, version: str | None, place: Path, fetch: Any) -> None:
-    if version is None:
-        workspace.write("champion", Champion.none())
-        return
-    fetch(version, place / "champion")
-    workspace.write("champion", Champion.from_bundle(place / "champion", version))
 
 
 def _run(folder: Path, environment: dict[str, str], command: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from components.champion import Champion
 from components.errors import CtrError
 from components.judging import Verdict, judge
 from components.packing import Bundle
+from pipeline.alerting.guard import Block, Blocks, acknowledge
+from pipeline.outside import desk_of
 from pipeline.promotion import _bump, _version_before
 from pipeline.promotion_cli import promotion_app
 from pipeline.registry.records import Event
@@ -151,6 +154,30 @@ def test_a_verdict_that_says_no_keeps_the_champion_and_says_why(world: World, tm
         code, said = desk.call(*arguments)
         assert (code, "a first promotion must reach 0.99" in said) == (4, True)
     assert desk.facts("champion")["version"] is None
+
+
+def test_a_broken_contract_blocks_promotion_until_somebody_has_acknowledged_it(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also a dry run says so, and an acknowledged one is no obstacle; who is in prod may always be rolled back."""
+    monkeypatch.setenv("CTR_ALERTS", str(tmp_path / "alerts"))
+    desk = Desk(tmp_path)
+    desk.packs(world.pack(), Champion.none())
+    book = desk_of(desk.workspace).book
+    block = Block(
+        "ctr/dev/ctr-ranker-market/unit/price", "price is 100 times larger", "2026-01-14T00:00:00+00:00", *[None] * 3
+    )
+    book.write("blocks.json", Blocks((block,)))
+    for arguments in (("promote",), ("promote", "--dry-run"), ("promote", "--stage", "shadow"), ("promote", "--json")):
+        code, said = desk.call(*arguments)
+        assert code == 2
+        assert f"training and promotion are blocked by {block.key} (price is 100 times larger)" in said
+        assert f"`python -m pipeline acknowledge '{block.key}' --by NAME --because WHY`" in said
+    assert desk.facts("champion")["version"] is None
+    acknowledge(book, block.key, "Ada", "the supplier says so", datetime.now(UTC))
+    assert desk.facts("promote")["promoted"]["version"] == "v1.0.0"
+    book.write("blocks.json", Blocks((block,)))
+    assert desk.call("rollback", "--to", "v1.0.0", "--hold", "prices")[0] == 0
 
 
 def test_another_schema_is_major_another_architecture_minor_and_a_retraining_a_patch(tmp_path: Path) -> None:

@@ -60,11 +60,15 @@ class Registry(Champions):
     def assign(self, version: str, stage: str, why: str, hold: str | None) -> Version:
         """Assign a registered version to a stage, for a rollback; with `hold`, no promotion until `release`."""
         with self.cloned() as clone:
-            found = self.registered(clone, version)
-            self.bring(clone, found, clone.folder.parent / "asked")
-            if hold is not None:
-                write_json(clone.folder / HOLD, Hold(hold, _now()))
-            return self._assign(clone, found.version, stage, why)
+            return self.assign_in(clone, version, stage, why, hold)
+
+    def assign_in(self, clone: Clone, version: str, stage: str, why: str, hold: str | None) -> Version:
+        """Assign as what was read in this clone says; RaceError where another act was pushed since it was made."""
+        found = self.registered(clone, version)
+        self.bring(clone, found, clone.folder.parent / "asked")
+        if hold is not None:
+            write_json(clone.folder / HOLD, Hold(hold, _now()))
+        return self._assign(clone, found.version, stage, why)
 
     def hold(self, reason: str) -> None:
         """No promotion to prod until `release`."""

@@ -133,6 +133,13 @@ class Champions:
         commit = known[version].commit
         return Version(self.name, version, commit, self.record(clone, commit).digest)
 
+    def version_of(self, clone: Clone, digest: str) -> Version:
+        """The registered version of a bundle; raises IntegrityError where no tag names it."""
+        for event in self.events(clone):
+            if event.kind == "register" and self.record(clone, event.commit).digest == digest:
+                return Version(self.name, event.version, event.commit, digest)
+        raise IntegrityError(f"{self.git}: no tag of {self.name} names bundle {digest}")
+
     def record(self, clone: Clone, commit: str) -> Record:
         """What a version's commit says of its bundle; raises IntegrityError."""
         where = f"{self.git} {commit}:{self.name}/champion.json"
