@@ -26,6 +26,9 @@ def leaderboard(
     first_seeds: Annotated[int, typer.Option(min=0, help="So many for the three that are best on tune.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Processes at once; they share the cores.")] = 1,
     trials: Annotated[int, typer.Option(min=0, max=4, help="Trials of tuning a ranker, on tune alone.")] = 0,
+    against: Annotated[
+        str | None, typer.Option(help="The row that all are compared with; by default the best.")
+    ] = None,
     output: Annotated[
         Path | None, typer.Option(help="The folder for Markdown, CSV, JSON and HTML; by default report/leaderboard.")
     ] = None,
@@ -36,7 +39,7 @@ def leaderboard(
     What was measured is kept: killed and started again it goes on. Choices belong on tune; this looks at test.
     """
     numbers = list(range(1, seeds + 1))
-    print(json.dumps(make_leaderboard(workspace, rankers, numbers, workers, trials, first_seeds, output)))
+    print(json.dumps(make_leaderboard(workspace, rankers, numbers, workers, trials, first_seeds, output, against)))
 
 
 def make_leaderboard(
@@ -47,6 +50,7 @@ def make_leaderboard(
     trials: int,
     first_seeds: int,
     output: Path | None,
+    against: str | None = None,
 ) -> dict[str, Any]:
     """Measure what is missing, print the table, write the files, and give the figures by ranker."""
     from pipeline.leaderboard.board import run_leaderboard, write_board
@@ -56,7 +60,7 @@ def make_leaderboard(
 
     names = [name.strip() for name in rankers.split(",") if name.strip()]
     place = Workspace(workspace.absolute())
-    board = run_leaderboard(place, read_settings(workspace), names, seeds, workers, trials, first_seeds)
+    board = run_leaderboard(place, read_settings(workspace), names, seeds, workers, trials, first_seeds, against)
     made = write_board(board, output or workspace / "report" / "leaderboard")
     print(markdown(board))
     return made

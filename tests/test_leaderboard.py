@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.stats
 import yaml
 
 from components import metrics
@@ -20,12 +21,18 @@ from components.errors import ConfigError
 from components.log import CleanLog, RawLog
 from components.splitting import Splits
 from pipeline.bench_imbalance import run_bench_imbalance
-from pipeline.leaderboard import board as board_module
 from pipeline.leaderboard import page, table
 from pipeline.leaderboard.bench import Bench, Task
 from pipeline.leaderboard.bench import test_clusters as clusters_of_test
 from pipeline.leaderboard.board import Board, run_leaderboard, write_board
-from pipeline.leaderboard.comparing import differences, holm, spread
+from pipeline.leaderboard.comparing import (
+    Difference,
+    SeedsDifference,
+    differences,
+    differences_over_seeds,
+    holm,
+    spread,
+)
 from pipeline.leaderboard.params import LeaderboardParams
 from pipeline.leaderboard.planted import PLANTED, true_scores
 from pipeline.leaderboard.results import Spent, Trial, key_of
@@ -282,17 +289,67 @@ def test_one_value_has_no_standard_deviation() -> None:
     assert spread([1.0, 2.0, 3.0]) == (2.0, 1.0)
 
 
-def test_the_table_says_who_is_not_told_apart_from_the_best(finished: Board) -> None:
-    (row,) = [one for one in finished.rows if one.results]
-    surely, perhaps = (
-        dataclasses.replace(row, name=name, auc_difference=board_module.Difference(-0.01, 0.001, p_value, p_value))
-        for name, p_value in (("surely", 0.001), ("perhaps", 0.4))
+def test_seeds_are_paired_and_tested_as_scipy_tests_them() -> None:
+    one = {1: 0.71, 2: 0.74, 3: 0.70, 5: 0.73}
+    other = {3: 0.69, 1: 0.705, 2: 0.72, 4: 0.1}
+    third = {1: 0.70, 2: 0.731, 3: 0.689}
+    found = differences_over_seeds({"one": one, "other": other, "third": third, "lone": {1: 0.5}}, "one", 0.05)
+    assert sorted(found) == ["other", "third"]
+    for name, own in (("other", other), ("third", third)):
+        pairs = [own[seed] for seed in (1, 2, 3)], [one[seed] for seed in (1, 2, 3)]
+        law = scipy.stats.ttest_rel(*pairs)
+        interval = law.confidence_interval(0.95)
+        assert found[name].num_pairs == 3
+        assert found[name].value == pytest.approx(np.mean(pairs[0]) - np.mean(pairs[1]))
+        assert (found[name].low, found[name].high) == (pytest.approx(interval.low), pytest.approx(interval.high))
+        assert found[name].p_value == pytest.approx(law.pvalue)
+    assert sorted(one.holm_p_value for one in found.values())[0] == pytest.approx(
+        2 * min(one.p_value for one in found.values())
     )
-    board = dataclasses.replace(finished, rows=(row, perhaps, surely))
+
+
+def test_seeds_that_differ_by_nothing_or_by_the_same_are_no_division_by_zero() -> None:
+    figures = {"one": {1: 0.5, 2: 0.25}, "same": {1: 0.5, 2: 0.25}, "shifted": {1: 0.75, 2: 0.5}}
+    found = differences_over_seeds(figures, "one", 0.05)
+    assert (found["same"].value, found["same"].p_value) == (0.0, 1.0)
+    assert (found["shifted"].value, found["shifted"].p_value) == (0.25, 0.0)
+
+
+def test_a_chosen_row_takes_the_place_of_the_best(workspace: Workspace, settings: Settings, finished: Board) -> None:
+    clicks, good = some_scores(1_000, 0.0, 1)
+    _, bad = some_scores(1_000, 1.0, 3)
+    scores = {"good": [good], "bad": [bad]}
+    found = differences(clicks, scores, np.arange(1_000), 100, 1, against="bad")
+    assert {metric: sorted(rows) for metric, rows in found.items()} == {"auc": ["good"], "log_loss": ["good"]}
+    assert found["auc"]["good"].value > 0 > found["log_loss"]["good"].value
+    text = table.markdown(dataclasses.replace(finished, against="linear"))
+    assert "| AUC − linear | AUC − linear, by seeds |" in text
+    with pytest.raises(ConfigError, match="--against: mlp is not among the rows of this board: linear"):
+        run_leaderboard(workspace, settings, ["linear"], [1], 1, 0, 0, against="mlp")
+
+
+def test_the_table_says_what_is_no_significant_difference(finished: Board) -> None:
+    (row,) = [one for one in finished.rows if one.results]
+    surely, perhaps, unpaired = (
+        dataclasses.replace(
+            row,
+            name=name,
+            auc_difference=Difference(-0.01, 0.001, p_value, p_value),
+            auc_by_seeds=SeedsDifference(3, -0.01, -0.012, -0.008, of_seeds, of_seeds)
+            if of_seeds is not None
+            else None,
+        )
+        for name, p_value, of_seeds in (("surely", 0.001, 0.2), ("perhaps", 0.4, 0.003), ("unpaired", 0.002, None))
+    )
+    board = dataclasses.replace(finished, rows=(row, perhaps, surely, unpaired))
     text = table.markdown(board)
-    assert "Not told apart in AUC from the best: linear, perhaps." in text
-    assert "| **-0.01000** |" in text
-    assert "| ≈ -0.01000 (p 0.40) |" in text
+    assert (
+        "No significant difference in AUC from linear: by rows and seeds perhaps; by seeds surely "
+        "(not tested, fewer than two seeds in common: unpaired)."
+    ) in text
+    assert "| **-0.01000** | ≈ -0.01000 ± 0.00200 (p 0.20, 3 pairs) |" in text
+    assert "| ≈ -0.01000 (p 0.40) | **-0.01000 ± 0.00200** (3 pairs) |" in text
+    assert "| **-0.01000** | – |" in text
 
 
 def test_downsampling_and_weights_are_corrected_exactly_and_the_focal_loss_is_not(

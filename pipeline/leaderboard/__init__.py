@@ -11,5 +11,6 @@ planted    yardsticks of a simulated log: the oracle, and logistic regression th
 comparing  means over seeds, and which differences are beyond noise
 table      the board as Markdown, CSV and JSON
 page       the board as one HTML page with drawings
+asked      which rows and seeds a board is asked for
 board      all of it together, and the files it leaves
 """

@@ -18,28 +18,24 @@ from components.evaluating import Figures
 from components.evaluating.bootstrapping import measure
 from components.log import CleanLog, RawLog
 from components.splitting import Splits
-from components.training import AUTOPI
-from pipeline.leaderboard.bench import SEARCHED, Bench, Task, known_rows, test_clusters
-from pipeline.leaderboard.comparing import Difference, differences
+from pipeline.leaderboard.asked import rows_asked_for
+from pipeline.leaderboard.bench import Bench, Task, test_clusters
+from pipeline.leaderboard.comparing import Difference, SeedsDifference, differences, differences_over_seeds
 from pipeline.leaderboard.digests import data_digest
-from pipeline.leaderboard.planted import ORACLE, PLANTED, is_simulated, true_scores
+from pipeline.leaderboard.planted import ORACLE, true_scores
 from pipeline.leaderboard.results import Failure, Result, Spent
 from pipeline.leaderboard.running import run_tasks
 from pipeline.leaderboard.tuning import Tuning
 from pipeline.params import Settings
 from pipeline.run import Workspace
 
-PLAIN = "plain"
-"""What --rankers means by itself: every ranker that searches nothing, and what the workspace's own search found."""
-ALL_SEARCHED = "searched"
-"""Every row whose seeds begin with a search of their own."""
-
 
 @dataclass(frozen=True)
 class BoardRow:
-    """One line of the table: a ranker's results, or why there is none; differences are from the best of each metric.
+    """One line of the table: a ranker's results, or why there is none; differences are from the best of each metric, or from the row asked for.
 
-    tuning  what its trials took; None where it was not tuned
+    tuning      what its trials took; None where it was not tuned
+    ..._by_seeds  paired by seed; None for the row compared with, and where fewer than two seeds are common
     """
 
     name: str
@@ -48,11 +44,16 @@ class BoardRow:
     tuning: Spent | None
     auc_difference: Difference | None
     log_loss_difference: Difference | None
+    auc_by_seeds: SeedsDifference | None
+    log_loss_by_seeds: SeedsDifference | None
 
 
 @dataclass(frozen=True)
 class Board:
-    """Everything the table and the page are made of; rows stand by mean test AUC, those that failed last."""
+    """Everything the table and the page are made of; rows stand by mean test AUC, those that failed last.
+
+    against  the row that all are compared with; None: the best of each metric
+    """
 
     log: str
     split_rule: str
@@ -64,6 +65,7 @@ class Board:
     significance: float
     num_bootstraps: int
     data: str
+    against: str | None
     rows: tuple[BoardRow, ...]
     oracle: Figures | None
 
@@ -76,16 +78,20 @@ def run_leaderboard(
     num_workers: int,
     num_trials: int,
     num_first_seeds: int,
+    against: str | None = None,
 ) -> Board:
     """Train, calibrate and measure each ranker with each seed on the workspace's encoded log, and compare them.
 
-    The three rankers that are best on tune then get the seeds 1 to `num_first_seeds` as well (0: none).
+    The three rankers that are best on tune then get the seeds 1 to `num_first_seeds` as well (0: none). `against` names the row
+    that all are compared with; by default it is the best one.
 
     What was measured before is taken from where it is kept. Raises ConfigError for a name that is no ranker's, before
     anything starts; a ranker that fails has its reason in its row.
     """
     bench = Bench.of(workspace, settings)
-    rows = _rows_asked_for(rankers, seeds, bench)
+    rows = rows_asked_for(rankers, seeds, bench)
+    if against is not None and against not in rows:
+        raise ConfigError(f"--against: {against} is not among the rows of this board: {', '.join(rows)}")
     data = data_digest(workspace.read("encoded", Encoded))
     runner = _Runner(bench, data, num_workers)
     tunings = _tune(bench, runner, list(rows), num_trials)
@@ -101,7 +107,7 @@ def run_leaderboard(
     if first:
         results, failures = _measured(bench, runner, data, tasks + first)
     spent = {row: tuning.spent for row, tuning in tunings.items()}
-    return _assembled(bench, settings.log, data, len(seeds), num_trials, results, failures, spent)
+    return _assembled(bench, settings.log, data, len(seeds), num_trials, results, failures, spent, against)
 
 
 def _measured(
@@ -123,33 +129,6 @@ def _best_on_tune(results: dict[str, list[Result]]) -> list[str]:
     """The three rankers with the best mean tune AUC: test chooses nothing."""
     measured = [row for row, several in results.items() if several]
     return sorted(measured, key=lambda row: -sum(one.tune_auc for one in results[row]) / len(results[row]))[:3]
-
-
-def _rows_asked_for(rankers: Sequence[str], seeds: Sequence[int], bench: Bench) -> dict[str, list[int]]:
-    """Row -> its seeds. "mlp:10" asks for the seeds 1 to 10; "plain" and "searched" stand for several rows."""
-    request = bench.workspace.read("raw_log", RawLog).request
-    groups = {
-        PLAIN: [
-            name
-            for name in known_rows()
-            if name not in SEARCHED
-            and (name != PLANTED or is_simulated(request))
-            and (name != AUTOPI or bench.architecture() is not None)
-        ],
-        ALL_SEARCHED: list(SEARCHED),
-    }
-    rows: dict[str, list[int]] = {}
-    for asked in rankers or [PLAIN]:
-        name, _, number = asked.partition(":")
-        if number and not (number.isascii() and number.isdigit() and int(number) > 0):
-            raise ConfigError(f"--rankers: {asked!r} asks for no number of seeds; write {name}:3 for three")
-        own = list(range(1, int(number) + 1)) if number else list(seeds)
-        rows |= dict.fromkeys(groups.get(name, [name]), own)
-    unknown = [name for name in rows if name not in known_rows()]
-    if unknown:
-        choices = ", ".join([*groups, *known_rows()])
-        raise ConfigError(f"--rankers: there is no {', '.join(unknown)}; choose among {choices}")
-    return rows
 
 
 class _Runner:
@@ -230,6 +209,7 @@ def _assembled(
     results: dict[str, list[Result]],
     failures: list[Failure],
     tuning: Mapping[str, Spent | None],
+    against: str | None,
 ) -> Board:
     workspace = bench.workspace
     clicks_r = np.asarray(workspace.read("encoded", Encoded).split("test").clicks)
@@ -237,7 +217,25 @@ def _assembled(
     splits = workspace.read("splits", Splits)
     scores = {row: [bench.results.scores(one) for one in several] for row, several in results.items() if several}
     board = bench.board
-    compared = differences(clicks_r, scores, clusters_r, board.num_bootstraps, board.seed) if scores else {}
+    against = against if against in scores else None  # a row that failed is nothing to be compared with
+    compared = differences(clicks_r, scores, clusters_r, board.num_bootstraps, board.seed, against) if scores else {}
+    of_seeds = {
+        "auc": {
+            row: {one.seed: one.figures.auc.value for one in several} for row, several in results.items() if several
+        },
+        "log_loss": {
+            row: {one.seed: one.figures.log_loss.value for one in several}
+            for row, several in results.items()
+            if several
+        },
+    }
+    by_seeds = {
+        metric: differences_over_seeds(
+            figures, next(row for row in figures if row not in compared[metric]), board.significance
+        )
+        for metric, figures in of_seeds.items()
+        if figures
+    }
     truth = true_scores(workspace.read("raw_log", RawLog), workspace.read("clean_log", CleanLog), splits)
     oracle = None
     if truth is not None:
@@ -250,6 +248,8 @@ def _assembled(
             tuning.get(name),
             compared.get("auc", {}).get(name),
             compared.get("log_loss", {}).get(name),
+            by_seeds.get("auc", {}).get(name),
+            by_seeds.get("log_loss", {}).get(name),
         )
         for name, several in results.items()
     ]
@@ -265,6 +265,7 @@ def _assembled(
         significance=board.significance,
         num_bootstraps=board.num_bootstraps,
         data=data,
+        against=against,
         rows=tuple(rows),
         oracle=oracle,
     )

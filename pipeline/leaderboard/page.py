@@ -9,8 +9,7 @@ from html import escape
 from pathlib import Path
 
 from pipeline.leaderboard.board import Board, BoardRow
-from pipeline.leaderboard.planted import ORACLE
-from pipeline.leaderboard.table import difference_in_words, figure, is_beyond_noise, search_cost_in_words, words
+from pipeline.leaderboard.table import cells_of, cells_of_oracle, columns, figure, is_beyond_noise, words
 from pipeline.report import charts
 from pipeline.report.charts import Axes, Scale, Series
 
@@ -18,24 +17,6 @@ _STYLE = Path(charts.__file__).with_name("style.css")
 _ROW_HEIGHT = 24
 _NAMES_WIDTH = 150
 _FAR = 6.0  # times the median distance from the best
-_COLUMNS = (
-    "ranker",
-    "seeds",
-    "test AUC",
-    "log loss, raw",
-    "calibrated",
-    "ECE (null)",
-    "AUC − best",
-    "log loss − best",
-    "parameters",
-    "MFLOPs",
-    "search s (core)",
-    "training s (core)",
-    "million rows seen, search + training",
-    "rows/s",
-    "ms / 1,000 rows",
-    "peak MB",
-)
 
 
 def html(board: Board) -> str:
@@ -73,57 +54,22 @@ def _marked(text: str) -> str:
 
 
 def _table(board: Board, rows: Sequence[BoardRow]) -> str:
-    head = "".join(f"<th{' class=num' if place else ''}>{escape(name)}</th>" for place, name in enumerate(_COLUMNS))
-    lines = []
-    if board.oracle is not None:
-        one = board.oracle
-        ece = f"{one.calibration_error:.4f} ({one.calibration_error_null:.4f})"
-        lines.append(_line([ORACLE, "", f"{one.auc.value:.5f}", "", f"{one.log_loss.value:.5f}", ece, *[""] * 10]))
-    for row in rows:
-        mean = {name: figure(row, name)[0] for name in _MEANS}
-        search, rows_seen = search_cost_in_words(row)
-        cells = [
-            escape(row.name),
-            str(len(row.results)),
-            _plus_minus(row, "auc"),
-            _plus_minus(row, "raw_log_loss"),
-            _plus_minus(row, "log_loss"),
-            f"{mean['calibration_error']:.4f} ({mean['calibration_error_null']:.4f})",
-            _marked(difference_in_words(row.auc_difference, board)),
-            _marked(difference_in_words(row.log_loss_difference, board)),
-            f"{row.results[0].cost.num_parameters:,}",
-            f"{mean['num_flops_per_row'] / 1e6:.3f}",
-            search,
-            f"{mean['train_seconds']:.0f} ({mean['train_core_seconds']:.0f})",
-            rows_seen,
-            f"{mean['rows_per_second']:,.0f}",
-            f"{mean['milliseconds_per_1000']:.2f}",
-            f"{mean['peak_memory_mb']:.0f}",
-        ]
-        lines.append(_line(cells))
+    head = "".join(
+        f"<th{' class=num' if place else ''}>{escape(name)}</th>" for place, name in enumerate(columns(board))
+    )
+    lines = [] if board.oracle is None else [_line(cells_of_oracle(board.oracle))]
+    lines += [_line(cells_of(row, board)) for row in rows]
     return f'<section><h2>Figures</h2><div class="scroll"><table><thead><tr>{head}</tr></thead>{"".join(lines)}</table></div></section>'
 
 
-_MEANS = (
-    "calibration_error",
-    "calibration_error_null",
-    "num_flops_per_row",
-    "train_seconds",
-    "train_core_seconds",
-    "rows_per_second",
-    "milliseconds_per_1000",
-    "peak_memory_mb",
-)
-
-
 def _line(cells: Sequence[str]) -> str:
-    first, *others = cells
+    first, *others = (_small(_marked(cell)) for cell in cells)
     return f"<tr><td><strong>{first}</strong></td>{''.join(f'<td class=num>{cell}</td>' for cell in others)}</tr>"
 
 
-def _plus_minus(row: BoardRow, name: str) -> str:
-    mean, deviation = figure(row, name)
-    return f"{mean:.5f}" if deviation is None else f"{mean:.5f}<small>± {deviation:.5f}</small>"
+def _small(cell: str) -> str:
+    """A deviation stands below its mean."""
+    return re.sub(r" ± ([0-9.]+)$", r"<small>± \1</small>", cell)
 
 
 def _failures(board: Board) -> str:
@@ -137,11 +83,12 @@ def _failures(board: Board) -> str:
 
 
 def _forest(board: Board, rows: Sequence[BoardRow]) -> str:
-    """Each ranker's distance from the best, with two standard errors: who is not told apart stands out."""
+    """Each ranker's distance from the one compared with, with two standard errors: who is not told apart stands out."""
+    best = "the best one" if board.against is None else board.against
     reach = {row.name: 2 * row.auc_difference.standard_error if row.auc_difference else 0.0 for row in rows}
     at = {row.name: row.auc_difference.value if row.auc_difference else 0.0 for row in rows}
     # A ranker far behind would press all others into one point; it stands at the edge with its figure.
-    edge = _FAR * min(statistics.median(at.values()), -1e-4)
+    edge = _FAR * min(statistics.median(min(one, 0.0) for one in at.values()), -1e-4)
     near = [name for name in at if at[name] - reach[name] >= edge]
     low = min(at[name] - reach[name] for name in near) * 1.05
     high = max(max(at[name] + reach[name] for name in near), 1e-9)
@@ -173,13 +120,13 @@ def _forest(board: Board, rows: Sequence[BoardRow]) -> str:
         ]
     middle = (_NAMES_WIDTH + charts.WIDTH) / 2
     parts.append(
-        charts.text("label", middle, height - 6, "middle", "test AUC minus the best one's, with two standard errors")
+        charts.text("label", middle, height - 6, "middle", f"test AUC minus {best}'s, with two standard errors")
     )
     keys = (
-        '<div class="legend"><span class="key"><i class="swatch leveller"></i>not told apart from the best</span>'
+        '<div class="legend"><span class="key"><i class="swatch leveller"></i>not told apart</span>'
         '<span class="key"><i class="swatch surely"></i>beyond noise after Holm’s correction</span></div>'
     )
-    drawn = charts.svg("Test AUC minus the best one's", charts.WIDTH, height, "".join(parts))
+    drawn = charts.svg(f"Test AUC minus {best}'s", charts.WIDTH, height, "".join(parts))
     return f"<section><h2>Who is best, and who might be</h2>{keys}<figure>{drawn}</figure></section>"
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from components.evaluating import Figures
 from pipeline.leaderboard.board import Board, BoardRow
-from pipeline.leaderboard.comparing import Difference, spread
+from pipeline.leaderboard.comparing import Difference, SeedsDifference, spread
 from pipeline.leaderboard.planted import ORACLE
 from pipeline.leaderboard.results import Result, Spent
 
@@ -34,10 +35,68 @@ FIGURES: dict[str, Callable[[Result], float]] = {
 _SEARCH = ("search_seconds", "search_core_seconds", "search_rows_seen")
 _TUNED = ("embedding_l2", "learning_rate", "dropout")
 _SPREAD = ("tune_auc", "auc", "raw_log_loss", "log_loss", "calibration_error")
-_HEADER = (
-    "ranker | seeds | test AUC | log loss, raw | calibrated | ECE (null) | AUC − best | log loss − best | parameters | MFLOPs "
-    "| search s (core) | training s (core) | million rows seen, search + training | rows/s | ms / 1,000 rows | peak MB"
+
+_COLUMNS = (
+    "ranker",
+    "seeds",
+    "test AUC",
+    "log loss, raw",
+    "calibrated",
+    "ECE (null)",
+    "AUC − {}",
+    "AUC − {}, by seeds",
+    "log loss − {}",
+    "log loss − {}, by seeds",
+    "parameters",
+    "MFLOPs",
+    "search s (core)",
+    "training s (core)",
+    "million rows seen, search + training",
+    "rows/s",
+    "ms / 1,000 rows",
+    "peak MB",
 )
+
+
+def columns(board: Board) -> list[str]:
+    """The table's head."""
+    return [column.format(board.against or "best") for column in _COLUMNS]
+
+
+def cells_of_oracle(oracle: Figures) -> list[str]:
+    """Its line, Markdown in the cells."""
+    ece = f"{oracle.calibration_error:.4f} ({oracle.calibration_error_null:.4f})"
+    cells = [ORACLE, "", f"{oracle.auc.value:.5f}", "", f"{oracle.log_loss.value:.5f}", ece]
+    return cells + [""] * (len(_COLUMNS) - len(cells))
+
+
+def cells_of(row: BoardRow, board: Board) -> list[str]:
+    """A ranker's line, Markdown in the cells; one that has results."""
+    cost = {name: figure(row, name)[0] for name in FIGURES}
+    ece, null = cost["calibration_error"], cost["calibration_error_null"]
+    search, rows_seen = search_cost_in_words(row)
+    cells = [
+        row.name,
+        str(len(row.results)),
+        _plus_minus(figure(row, "auc")),
+        _plus_minus(figure(row, "raw_log_loss")),
+        _plus_minus(figure(row, "log_loss")),
+        f"{ece:.4f} ({null:.4f})",
+        difference_in_words(row.auc_difference, board),
+        _by_seeds_in_words(row.auc_by_seeds, row.auc_difference, board),
+        difference_in_words(row.log_loss_difference, board),
+        _by_seeds_in_words(row.log_loss_by_seeds, row.log_loss_difference, board),
+        f"{row.results[0].cost.num_parameters:,}",
+        f"{cost['num_flops_per_row'] / 1e6:.3f}",
+        search,
+        f"{cost['train_seconds']:.0f} ({cost['train_core_seconds']:.0f})",
+        rows_seen,
+        f"{cost['rows_per_second']:,.0f}",
+        f"{cost['milliseconds_per_1000']:.2f}",
+        f"{cost['peak_memory_mb']:.0f}",
+    ]
+    assert len(cells) == len(_COLUMNS)
+    return cells
 
 
 def figure(row: BoardRow, name: str) -> tuple[float, float | None]:
@@ -82,6 +141,8 @@ def summary(board: Board) -> dict[str, Any]:
             facts |= {
                 "auc_difference": _plain(row.auc_difference),
                 "log_loss_difference": _plain(row.log_loss_difference),
+                "auc_by_seeds": _plain(row.auc_by_seeds),
+                "log_loss_by_seeds": _plain(row.log_loss_by_seeds),
             }
             spent = search_cost(row)
             facts["search"] = None if spent is None else vars(spent)
@@ -100,7 +161,13 @@ def summary(board: Board) -> dict[str, Any]:
             "calibration_error": [board.oracle.calibration_error, 0.0],
             "calibration_error_null": board.oracle.calibration_error_null,
         }
-    return {"log": board.log, "data": board.data, "num_trials": board.num_trials, "rankers": rows}
+    return {
+        "log": board.log,
+        "data": board.data,
+        "num_trials": board.num_trials,
+        "against": board.against,
+        "rankers": rows,
+    }
 
 
 def json_text(facts: dict[str, Any]) -> str:
@@ -111,22 +178,24 @@ def json_text(facts: dict[str, Any]) -> str:
 def markdown(board: Board) -> str:
     """The table with what it says and how it was made."""
     lines = [f"# Leaderboard: {board.log}", "", *(f"{line}\n" for line in words(board))]
-    lines += [f"| {_HEADER} |", "|" + "---|" * (_HEADER.count("|") + 1)]
+    head = columns(board)
+    lines += [_line(head), "|" + "---|" * len(head)]
     if board.oracle is not None:
-        one = board.oracle
-        lines.append(
-            f"| {ORACLE} | | {one.auc.value:.5f} | | {one.log_loss.value:.5f} | {one.calibration_error:.4f} "
-            f"({one.calibration_error_null:.4f}) |" + " |" * 10
-        )
-    lines += [_markdown_line(board, row) for row in board.rows if row.results]
+        lines.append(_line(cells_of_oracle(board.oracle)))
+    lines += [_line(cells_of(row, board)) for row in board.rows if row.results]
     failures = [f"- {one.row}, seed {one.seed}: {one.reason}" for row in board.rows for one in row.failures]
     if failures:
         lines += ["", "Not measured:", "", *failures]
     return "\n".join(lines) + "\n"
 
 
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
 def words(board: Board) -> list[str]:
     """What a reader must know before the figures."""
+    best = board.against or "the best"
     by = f"clusters of `{board.cluster_by}`" if board.cluster_by is not None else "rows"
     tuning = (
         f"each tuned by {board.num_trials} trials on tune"
@@ -136,8 +205,9 @@ def words(board: Board) -> list[str]:
     said = [
         f"{board.num_test_rows:,} test rows with {board.num_test_clicks:,} clicks (split: {board.split_rule}); "
         f"{board.num_seeds} seed{'s' if board.num_seeds > 1 else ''} each{_more_seeds(board)}, {tuning}. Mean ± standard deviation over seeds.",
-        f"Differences from the best: paired bootstrap over {by} and seeds, {board.num_bootstraps:,} resamples; **bold** where "
-        f"beyond noise (p < {board.significance:g} after Holm's correction), ≈ where not.",
+        f"Differences from {best}, each with Holm's correction over all rankers: paired bootstrap over {by} and seeds "
+        f"({board.num_bootstraps:,} resamples), and by seeds: paired t test over the seeds that both have, on these test rows "
+        f"(± half of its {1 - board.significance:.0%} interval). **Bold** where beyond noise (p < {board.significance:g}), ≈ where not.",
     ]
     if any(search_cost(row) for row in board.rows):
         said.append(
@@ -146,10 +216,25 @@ def words(board: Board) -> list[str]:
         )
     if board.num_seeds == 1:
         said.append("One seed: the spread over seeds is not in these differences; small ones may be the seed's.")
-    level = [row.name for row in board.rows if row.results and not is_beyond_noise(row.auc_difference, board)]
-    if level:
-        said.append(f"Not told apart in AUC from the best: {', '.join(level)}.")
+    there = [row for row in board.rows if row.results]
+    for metric in ("auc", "log_loss"):
+        named = {"auc": "AUC", "log_loss": "calibrated log loss"}[metric]
+        of_rows = {row.name: getattr(row, f"{metric}_difference") for row in there}
+        of_seeds = {row.name: getattr(row, f"{metric}_by_seeds") for row in there}
+        reference = next((name for name, one in of_rows.items() if one is None), None)
+        level = [name for name, one in of_rows.items() if one is not None and not is_beyond_noise(one, board)]
+        level_by_seeds = [name for name, one in of_seeds.items() if one is not None and not is_beyond_noise(one, board)]
+        if reference is not None:
+            said.append(
+                f"No significant difference in {named} from {reference}: by rows and seeds {', '.join(level) or 'none'}; "
+                f"by seeds {', '.join(level_by_seeds) or 'none'}{_untested(of_seeds, reference)}."
+            )
     return said
+
+
+def _untested(of_seeds: Mapping[str, SeedsDifference | None], reference: str) -> str:
+    names = [name for name, one in of_seeds.items() if one is None and name != reference]
+    return f" (not tested, fewer than two seeds in common: {', '.join(names)})" if names else ""
 
 
 def _more_seeds(board: Board) -> str:
@@ -157,7 +242,7 @@ def _more_seeds(board: Board) -> str:
     return f" ({', '.join(more)})" if more else ""
 
 
-def is_beyond_noise(difference: Difference | None, board: Board) -> bool:
+def is_beyond_noise(difference: Difference | SeedsDifference | None, board: Board) -> bool:
     """Whether a difference is surely one."""
     return difference is not None and difference.holm_p_value < board.significance
 
@@ -165,10 +250,21 @@ def is_beyond_noise(difference: Difference | None, board: Board) -> bool:
 def difference_in_words(difference: Difference | None, board: Board) -> str:
     """Such as "**−.0012**" or "≈ −.0003 (p .41)"."""
     if difference is None:
-        return "best"
+        return board.against or "best"
     if is_beyond_noise(difference, board):
         return f"**{difference.value:+.5f}**"
     return f"≈ {difference.value:+.5f} (p {difference.holm_p_value:.2f})"
+
+
+def _by_seeds_in_words(by_seeds: SeedsDifference | None, of_rows: Difference | None, board: Board) -> str:
+    if of_rows is None:
+        return board.against or "best"
+    if by_seeds is None:
+        return "–"
+    value = f"{by_seeds.value:+.5f} ± {(by_seeds.high - by_seeds.low) / 2:.5f}"
+    if is_beyond_noise(by_seeds, board):
+        return f"**{value}** ({by_seeds.num_pairs} pairs)"
+    return f"≈ {value} (p {by_seeds.holm_p_value:.2f}, {by_seeds.num_pairs} pairs)"
 
 
 def csv_text(board: Board) -> str:
@@ -188,34 +284,9 @@ def csv_text(board: Board) -> str:
     return text.getvalue()
 
 
-def _markdown_line(board: Board, row: BoardRow) -> str:
-    cost = {name: figure(row, name)[0] for name in FIGURES}
-    search, rows_seen = search_cost_in_words(row)
-    ece, null = cost["calibration_error"], cost["calibration_error_null"]
-    cells = [
-        row.name,
-        str(len(row.results)),
-        _plus_minus(figure(row, "auc")),
-        _plus_minus(figure(row, "raw_log_loss")),
-        _plus_minus(figure(row, "log_loss")),
-        f"{ece:.4f} ({null:.4f})",
-        difference_in_words(row.auc_difference, board),
-        difference_in_words(row.log_loss_difference, board),
-        f"{row.results[0].cost.num_parameters:,}",
-        f"{cost['num_flops_per_row'] / 1e6:.3f}",
-        search,
-        f"{cost['train_seconds']:.0f} ({cost['train_core_seconds']:.0f})",
-        rows_seen,
-        f"{cost['rows_per_second']:,.0f}",
-        f"{cost['milliseconds_per_1000']:.2f}",
-        f"{cost['peak_memory_mb']:.0f}",
-    ]
-    return f"| {' | '.join(cells)} |"
-
-
 def _plus_minus(pair: tuple[float, float | None]) -> str:
     return f"{pair[0]:.5f}" if pair[1] is None else f"{pair[0]:.5f} ± {pair[1]:.5f}"
 
 
-def _plain(difference: Difference | None) -> dict[str, float] | None:
+def _plain(difference: Difference | SeedsDifference | None) -> dict[str, float] | None:
     return None if difference is None else vars(difference)
