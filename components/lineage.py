@@ -1,12 +1,14 @@
 """From what a bundle was made: data window, digests of the inputs, of the code and of the locked libraries, and seeds.
 
 Stands between `profiling` and `champion` in the data's way: `packing` writes a lineage, `champion` reads it. It holds no
-clock time and nothing of the machine; the commit is known from the registry's tag.
+clock time, and of the machine only its kind, since another kind may round otherwise; the commit is known from the registry's tag.
 """
 
 from __future__ import annotations
 
 import ast
+import platform
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from components.splitting import SplitSpan
 from components.strict import Strict, parse
 
 LINEAGE = "lineage.json"
-FORMAT = 1
+FORMAT = 2
 _ROOT = Path(__file__).resolve().parents[1]
 _LOCK = "requirements.lock"
 
@@ -33,7 +35,8 @@ class Lineage(Strict):
     params       the section of params.yaml that `pack` was given, as JSON text
     code         file below the repository's root -> SHA-256, for the modules that `pack` stands on
     lock_sha256  of requirements.lock: which libraries, each with its hash
-    seeds        what was drawn at random -> the seed
+    platform     system, processor and Python: "Linux x86_64, CPython 3.11"
+    seeds        what `pack` drew at random -> the seed; those of other stages are in params.yaml of the tag's commit
     """
 
     format: int
@@ -45,6 +48,7 @@ class Lineage(Strict):
     params: str
     code: dict[str, str]
     lock_sha256: str
+    platform: str
     seeds: dict[str, int]
 
     def __post_init__(self) -> None:
@@ -80,6 +84,12 @@ def code_digests(module: str) -> dict[str, str]:
     packages = {folder / "__init__.py" for file in followed for folder in file.parents if _ROOT in folder.parents}
     files = sorted(followed | {file for file in packages if file.is_file()})
     return {file.relative_to(_ROOT).as_posix(): digest_path(file) for file in files}
+
+
+def platform_name() -> str:
+    """Say on what kind of machine, and in which Python, bytes are the same if all else is."""
+    python = f"{platform.python_implementation()} {sys.version_info.major}.{sys.version_info.minor}"
+    return f"{platform.system()} {platform.machine()}, {python}"
 
 
 def lock_digest() -> str:

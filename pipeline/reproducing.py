@@ -1,7 +1,7 @@
 """Reproducing a version: its commit in a fresh checkout, its window and its champion fetched again, its own code run.
 
 The code that runs is the tag's, in the libraries that are installed here; where these are others than were locked then,
-the answer says so.
+or the platform is another, the answer says so.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from components.champion import Champion
 from components.errors import ConfigError, IntegrityError, OutsideError
-from components.lineage import lock_digest, read_lineage
+from components.lineage import lock_digest, platform_name, read_lineage
 from components.manifest import verify_manifest
 from pipeline.outside import home_of, read_environment, registry_of
 from pipeline.plan import read_plan
@@ -64,11 +64,15 @@ def reproduce(root: Path, version: str) -> Said:
         "is_same": digest == found.digest,
         "differing_files": differing,
         "are_libraries_the_same": lineage.lock_sha256 == lock_digest(),
+        "is_platform_the_same": lineage.platform == platform_name(),
     }
     if facts["is_same"]:
         return Said(facts, f"{found.name}@{version} was reproduced: bundle {digest}, the same bytes", 0)
-    locked = "" if facts["are_libraries_the_same"] else " (the libraries here are not the ones that were locked then)"
-    words = f"{found.name}@{version} was not reproduced: bundle {digest}, recorded {found.digest}; other: {differing}{locked}"
+    words = f"{found.name}@{version} was not reproduced: bundle {digest}, recorded {found.digest}; other: {differing}"
+    if not facts["are_libraries_the_same"]:
+        words += "; the libraries here are not the ones that were locked then"
+    if not facts["is_platform_the_same"]:
+        words += f"; it was made on {lineage.platform}, this is {platform_name()}"
     return Said(facts, words, IntegrityError.exit_code)
 
 

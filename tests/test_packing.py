@@ -109,6 +109,9 @@ def test_the_lineage_names_each_input_by_its_content(world: World, bundle: Bundl
         "clean_log", "splits", "encoded", "architecture", "ranker", "scorer", "evaluation", "verdict"
     }  # fmt: skip
     assert lineage.spans == world.splits.spans
+    said = subprocess.run(["uname", "-s", "-m"], capture_output=True, text=True, check=True).stdout.strip()
+    assert lineage.platform == f"{said}, CPython 3.11"
+    assert lineage.seeds == {"profile": PACK_PARAMS.profile.seed}
     assert lineage.lock_sha256 == hashlib.sha256((ROOT / "requirements.lock").read_bytes()).hexdigest()
     other = dataclasses.replace(world, verdict=dataclasses.replace(world.verdict, reasons=("another",))).pack()
     changed = {name for name in lineage.inputs if lineage.inputs[name] != other.lineage.inputs[name]}
@@ -280,7 +283,7 @@ def test_hostile_facts_are_refused_also_with_a_manifest_that_fits(folder: Path, 
 @pytest.mark.parametrize(
     ("name", "before"),
     [
-        ("lineage.json", '"format": 1'),
+        ("lineage.json", '"format": 2'),
         ("lineage.json", '"num_rows": '),
         ("evaluation.json", '"num_bootstraps": 40'),
         ("verdict.json", '"decision": "promote"'),
@@ -300,7 +303,7 @@ def test_a_fact_of_another_type_is_refused(folder: Path, name: str, before: str,
 
 
 def test_a_lineage_of_another_generation_is_refused(folder: Path) -> None:
-    content = json.loads((folder / "lineage.json").read_text()) | {"format": 2}
+    content = json.loads((folder / "lineage.json").read_text()) | {"format": 3}
     write_json(folder / "lineage.json", content)
     write_manifest(folder)
     with pytest.raises(IntegrityError, match="format"):

@@ -17,7 +17,7 @@ from components.champion import PROFILE, SCORER
 from components.encoding import Encoded
 from components.evaluating.evaluation import Evaluation
 from components.judging import Verdict, refuse_more_than_was_judged
-from components.lineage import FORMAT, LINEAGE, Lineage, code_digests, lock_digest
+from components.lineage import FORMAT, LINEAGE, Lineage, code_digests, lock_digest, platform_name
 from components.log import CLICK, ROW, TIME, CleanLog
 from components.manifest import write_manifest
 from components.packing.bundle import ARCHITECTURE, CARD, DRAWING, SCHEMA, Bundle, BundledArchitecture
@@ -65,6 +65,7 @@ def pack_bundle(
         params=json.dumps(asdict(params), sort_keys=True),
         code=code_digests(__name__),
         lock_sha256=lock_digest(),
+        platform=platform_name(),
         seeds={"profile": params.profile.seed},
     )
     bundled = BundledArchitecture(
