@@ -22,7 +22,7 @@ from components.judging.size import known_bytes
 from components.lineage import Lineage, code_digests, read_lineage
 from components.log import TIME
 from components.manifest import write_manifest
-from components.packing import Bundle, PackParams, verify_bundle
+from components.packing import Bundle, verify_bundle
 from components.packing.bundle import BundledArchitecture
 from components.packing.closing import _drawing
 from components.profiling import ReferenceProfile
@@ -155,60 +155,6 @@ def test_no_file_of_a_bundle_holds_a_path_of_this_machine(bundle: Bundle, tmp_pa
         assert str(tmp_path.parents[1]).encode() not in content, place
 
 
-def test_the_card_holds_the_figures_and_the_limits(world: World, bundle: Bundle) -> None:
-    card = bundle.files["card.md"].decode()
-    challenger = world.evaluation.challenger
-    for words in (
-        f"{challenger.auc.value:.4f}",
-        f"{challenger.log_loss.value:.4f}",
-        f"{challenger.calibration_error:.4f}",
-        f"{world.splits.span('test').num_rows:,}",
-        PACK_PARAMS.intended_use,
-        PACK_PARAMS.unintended_use,
-        "device = tablet",
-        "device = desk \\| top",
-        "ctr-ranker-market",
-        *(check.name for check in world.verdict.checks),
-    ):
-        assert words in card
-    tables = [line for line in card.splitlines() if line.startswith("|")]
-    assert all(line.endswith("|") for line in tables)
-
-
-def test_card_and_runbooks_name_the_command_that_goes_back(bundle: Bundle) -> None:
-    """As the command line has it: each option that they name is one of `rollback`'s."""
-    from typer.testing import CliRunner
-
-    from pipeline.promotion_cli import promotion_app
-
-    said = CliRunner().invoke(promotion_app, ["rollback", "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"}).output
-    assert "--hold" in said
-    assert "--to" in said
-    texts = {path.name: path.read_text() for path in (ROOT / "docs" / "runbooks").glob("*.md")}
-    ways_back = {name: text.partition("## Rollback")[2].partition("## Meaning")[0] for name, text in texts.items()}
-    ways_back["card.md"] = bundle.files["card.md"].decode().partition("## Going back")[2]
-    for name, way in ways_back.items():
-        assert "tag -a" not in way, name
-        assert "gto assign" not in way, name
-        assert "python -m pipeline rollback --hold" in way or "```" not in way, name
-    assert "```" in ways_back["CtrAucDrop.md"]
-
-
-def test_the_card_says_what_a_champion_scored_on_the_same_rows(world: World, bundle: Bundle, folder: Path) -> None:
-    champion = Champion.from_bundle(folder, "v1.0.0")
-    earlier = dataclasses.replace(champion, train_last_time=world.splits.span("test").first_time)
-    card = world.against(earlier).pack().files["card.md"].decode()
-    assert "Against champion v1.0.0" in card
-    assert "0.0000 (0.0000 to 0.0000)" in card  # the same scorer differs from itself by nothing
-
-
-def test_the_card_warns_of_a_quick_look_and_of_downsampling(world: World) -> None:
-    ranker = dataclasses.replace(world.ranker, limit_batches=3, negative_keep_rate=0.25)
-    card = dataclasses.replace(world, ranker=ranker).pack().files["card.md"].decode()
-    assert "A QUICK LOOK" in card
-    assert "25 % of the other rows" in card
-
-
 def test_an_architecture_is_packed_for_the_ranker_that_has_one(world: World, bundle: Bundle) -> None:
     assert json.loads(bundle.files["architecture.json"]) == {"ranker": "linear", "line": None, "architecture": None}
     assert b"made by hand" in bundle.files["drawing.svg"]
@@ -316,12 +262,6 @@ def test_a_lineage_without_train_is_refused(folder: Path) -> None:
     write_manifest(folder)
     with pytest.raises(IntegrityError, match="train"):
         verify_bundle(folder)
-
-
-def test_a_table_on_the_card_needs_a_row() -> None:
-    with pytest.raises(ConfigError, match="card_slices"):
-        dataclasses.replace(PACK_PARAMS, card_slices=0)
-    assert isinstance(PACK_PARAMS, PackParams)
 
 
 def test_the_packed_scorer_scores_as_the_one_that_was_evaluated(world: World, folder: Path) -> None:
