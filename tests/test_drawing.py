@@ -20,7 +20,7 @@ from components.autopi.architecture import (
     EpochRecord,
     FoundArchitecture,
 )
-from components.autopi.drawing import alpha_course, draw
+from components.autopi.drawing import alpha_course, draw, draw_with_dropped
 from components.autopi.palette import COLOURS, WORDS
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -86,9 +86,9 @@ def test_every_kept_edge_is_drawn_with_its_operator_and_strength() -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(architectures)
-def test_no_word_lies_on_another_and_no_upright_line_crosses_one(architecture: Architecture) -> None:
-    svg = draw(architecture, FIELDS)
+@given(architectures, st.booleans())
+def test_no_word_lies_on_another_and_no_upright_line_crosses_one(architecture: Architecture, has_dropped: bool) -> None:
+    svg = (draw_with_dropped if has_dropped else draw)(architecture, FIELDS)
     boxes = word_boxes(svg)
     for (left, top, right, bottom), (l2, t2, r2, b2) in itertools.combinations(boxes, 2):
         assert right <= l2 or r2 <= left or bottom <= t2 or b2 <= top
@@ -98,9 +98,9 @@ def test_no_word_lies_on_another_and_no_upright_line_crosses_one(architecture: A
 
 
 @settings(max_examples=60, deadline=None)
-@given(architectures)
-def test_no_two_edges_share_a_stretch_of_a_line(architecture: Architecture) -> None:
-    svg = draw(architecture, FIELDS)
+@given(architectures, st.booleans())
+def test_no_two_edges_share_a_stretch_of_a_line(architecture: Architecture, has_dropped: bool) -> None:
+    svg = (draw_with_dropped if has_dropped else draw)(architecture, FIELDS)
     uprights = upright_lines(svg)
     for (x, top, bottom), (other_x, other_top, other_bottom) in itertools.combinations(uprights, 2):
         assert abs(x - other_x) > 3 or bottom <= other_top or other_bottom <= top
@@ -115,9 +115,9 @@ def test_no_two_edges_share_a_stretch_of_a_line(architecture: Architecture) -> N
 
 
 @settings(max_examples=30, deadline=None)
-@given(architectures)
-def test_everything_lies_inside_the_picture(architecture: Architecture) -> None:
-    svg = draw(architecture, FIELDS)
+@given(architectures, st.booleans())
+def test_everything_lies_inside_the_picture(architecture: Architecture, has_dropped: bool) -> None:
+    svg = (draw_with_dropped if has_dropped else draw)(architecture, FIELDS)
     root = ElementTree.fromstring(svg)
     width, height = float(root.attrib["width"]), float(root.attrib["height"])
     for left, top, right, bottom in word_boxes(svg):
@@ -125,6 +125,24 @@ def test_everything_lies_inside_the_picture(architecture: Architecture) -> None:
         assert top >= 0
         assert right <= width
         assert bottom <= height
+
+
+def test_dropped_edges_are_drawn_on_demand_alone_and_each_once() -> None:
+    architecture = Architecture.from_text(LINE, "here")
+    counts = [
+        len(
+            [
+                1
+                for line in ElementTree.fromstring(svg).iter(f"{SVG}polyline")
+                if len(line.attrib["points"].split()) == 4
+            ]
+        )
+        for svg in (draw(architecture, FIELDS), draw_with_dropped(architecture, FIELDS))
+    ]
+    # Two nodes a cell: 1 + 2 and 2 + 3 edges in the supernet, of which 3 and 4 were kept; collecting lines have three points.
+    assert counts == [7, 8]
+    assert "faint: edges that were dropped" in words_in(draw_with_dropped(architecture, FIELDS))
+    assert not any("faint" in words for words in words_in(draw(architecture, FIELDS)))
 
 
 def test_a_stronger_edge_is_wider() -> None:

@@ -9,6 +9,7 @@ from components.autopi.architecture import Architecture, Collapse, FoundArchitec
 from components.autopi.cost import SearchCost, write_cost
 from pipeline.report.page import page_of
 from pipeline.report.reading import Run, read_run
+from pipeline.report.search_figures import cost_against_quality, front
 from pipeline.report.search_words import search_in_words
 
 LINES = (
@@ -79,3 +80,25 @@ def test_an_architecture_that_was_given_says_so() -> None:
         "collapse": "",
     }
     assert "Candidates trained from scratch" not in page_of(run_of(given, None), "")
+
+
+def test_on_the_front_is_what_no_other_beats_in_cost_and_quality() -> None:
+    points = [(3.0, 0.7), (1.0, 0.5), (2.0, 0.7), (2.0, 0.6), (4.0, 0.65), (5.0, 0.8), (1.0, 0.5)]
+    assert front(points) == [(1.0, 0.5), (2.0, 0.7), (5.0, 0.8)]
+
+
+def test_candidates_are_drawn_with_the_front_of_those_that_were_trained_to_the_end() -> None:
+    trials = tuple(
+        dataclasses.replace(trial(number % 2, aucs), number=number, num_flops=flops)
+        for number, (flops, aucs) in enumerate(
+            ((100, (0.6, 0.7)), (200, (0.6, 0.65)), (300, (0.6, 0.75)), (400, (0.61,)))
+        )
+    )
+    drawn = cost_against_quality(dataclasses.replace(FOUND, trials=trials))
+    assert drawn.count("<circle") == 4
+    assert drawn.count('class="dot third"') == 2  # the first and the third: cheap, and good
+    assert drawn.count('class="dot first"') == 1
+    assert drawn.count('class="dot second"') == 1
+    assert "400, 0.61" in drawn
+    assert cost_against_quality(dataclasses.replace(FOUND, trials=trials[:1])) == ""
+    assert drawn in page_of(run_of(dataclasses.replace(FOUND, trials=trials), None), "")

@@ -144,7 +144,8 @@ def _edges(text: str, where: str) -> tuple[Edge, ...]:
 class EpochRecord(Strict):
     """One epoch of a search; edges are ordered by target, then source; O operators as FoundArchitecture names them.
 
-    Losses are mean log losses of the epoch's batches, tune figures come from the supernet at the epoch's end.
+    Losses are mean log losses of the epoch's batches (alpha's with the price of cost, where there is one), tune figures come from
+    the supernet at the epoch's end.
     """
 
     epoch: int

@@ -22,6 +22,7 @@ from components.autopi.cost import write_cost
 from components.autopi.descending import descend
 from components.autopi.discretising import discretise
 from components.autopi.identity import identity_of
+from components.autopi.pricing import ExpectedPrice, price_of_line
 from components.autopi.search_params import SearchParams
 from components.autopi.second_order import step_ahead
 from components.autopi.supernet import SkipNoise, Space, Supernet
@@ -41,7 +42,7 @@ class DartsSearch:
         """Cut train into halves by seed and make the supernet."""
         self.params = params
         self.workbench = workbench
-        self.num_fields = len(encoded.field_sizes)
+        self.field_sizes = tuple(encoded.field_sizes)
         device = pick_device(workbench.device)
         train, tune = encoded.split("train"), encoded.split("tune")
         rows = np.random.default_rng([params.seed, 0]).permutation(len(train.clicks))
@@ -59,6 +60,7 @@ class DartsSearch:
         space = Space(params.operators, params.num_nodes, params.embedding_width, params.normalises_embeddings)
         self.supernet = Supernet(encoded.field_sizes, space, generator).to(device)
         self.device = device
+        self.price = ExpectedPrice(self.supernet, params)
         self.weight_optimizer = torch.optim.SGD(
             [
                 {"params": self.supernet.weight_parameters(), "weight_decay": params.weight_decay},
@@ -129,17 +131,20 @@ class DartsSearch:
         self.supernet.train()
         architecture = self.supernet.architecture_parameters()
         weights = [*self.supernet.weight_parameters(), *self.supernet.embedding_parameters()]
+
+        def loss_of_weights() -> torch.Tensor:
+            return self._loss(weight_batch, temperature)
+
+        def loss_of_alpha() -> torch.Tensor:
+            loss = self._loss(alpha_batch, temperature)
+            return loss if self.params.cost_price == 0 else loss + self.price(temperature)
+
         if self.params.strategy == "darts_second_order":
-            halves, optimizers = (weight_batch, alpha_batch), (self.weight_optimizer, self.alpha_optimizer)
-            noise, loss_of = self.noise.generator, lambda batch: self._loss(batch, temperature)
-            alpha_loss = step_ahead(self.supernet, noise, loss_of, halves, optimizers)
+            losses, optimizers = (loss_of_weights, loss_of_alpha), (self.weight_optimizer, self.alpha_optimizer)
+            alpha_loss = step_ahead(self.supernet, self.noise.generator, losses, optimizers)
         else:
-            alpha_loss = descend(
-                self.alpha_optimizer, architecture, weights, lambda: self._loss(alpha_batch, temperature)
-            )
-        weight_loss = descend(
-            self.weight_optimizer, weights, architecture, lambda: self._loss(weight_batch, temperature)
-        )
+            alpha_loss = descend(self.alpha_optimizer, architecture, weights, loss_of_alpha)
+        weight_loss = descend(self.weight_optimizer, weights, architecture, loss_of_weights)
         self.loss_sums += torch.stack([weight_loss, alpha_loss]).double()
         self.rows_seen += len(weight_batch[1]) + len(alpha_batch[1])
 
@@ -193,7 +198,7 @@ class DartsSearch:
             strengths = {
                 cell: self.supernet.strength(cell, 1.0).cpu().double().numpy() for cell in ("interaction", "ensemble")
             }
-        found = discretise(strengths, self.params.operators, self.params.edges_per_node, self.num_fields)
+        found = discretise(strengths, self.params.operators, self.params.edges_per_node, len(self.field_sizes))
         return dataclasses.replace(found, is_normalised=self.params.normalises_embeddings)
 
     def _conclude(self) -> FoundArchitecture:
@@ -213,8 +218,11 @@ class DartsSearch:
         return found
 
     def best_record(self) -> EpochRecord:
-        """The epoch with the lowest log loss on tune so far."""
-        return min(self.history, key=lambda record: record.tune_log_loss)
+        """The epoch with the lowest log loss on tune so far, the price of what it would be discretised to included."""
+        return min(self.history, key=lambda record: record.tune_log_loss + self._price_of(record.line))
+
+    def _price_of(self, line: str) -> float:
+        return price_of_line(line, self.field_sizes, self.params)
 
     def _steps_done(self) -> int:
         return (self.epoch - 1) * self.steps_per_epoch + self.batch

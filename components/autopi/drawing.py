@@ -15,15 +15,17 @@ from components.autopi.course import alpha_course
 from components.autopi.palette import COLOURS, colour_of, words_of
 from components.autopi.svg import INK, box, document, line, polygon, text, width_of
 
-__all__ = ["alpha_course", "draw"]
+__all__ = ["alpha_course", "draw", "draw_with_dropped"]
 
 _STEP = 276  # from node to node
 _NODE_WIDTH, _NODE_HEIGHT = 124, 50
 _LANE = 40  # from lane to lane
+_FAINT_LANE = 11  # the same of dropped edges, which have no words
 _MARGIN = 28
 _THIN, _THICK = 2.0, 7.0  # strokes of the weakest thinkable and the strongest edge
 _INNER, _GIVEN, _RESULT, _CELL = "#ffffff", "#dfe9f5", "#fbe9c8", "#f6f7f9"
 _FAINT = "#a5adb8"
+_DROPPED = "#cdd2d9"
 
 
 def draw(architecture: Architecture, field_names: Sequence[str]) -> str:
@@ -31,19 +33,34 @@ def draw(architecture: Architecture, field_names: Sequence[str]) -> str:
 
     `field_names` are those of the log, as many as the architecture has fields.
     """
+    return _draw(architecture, field_names, False)
+
+
+def draw_with_dropped(architecture: Architecture, field_names: Sequence[str]) -> str:
+    """The same with every edge that the search could have kept and did not, faint and above the others."""
+    return _draw(architecture, field_names, True)
+
+
+def _draw(architecture: Architecture, field_names: Sequence[str], has_dropped: bool) -> str:
     strengths = [edge.strength for _, cell in architecture.cells() for edges in cell.nodes for edge in edges]
     strongest = max((strength for strength in strengths if strength is not None), default=1.0) or 1.0
     interaction = _Row(
-        architecture.interaction, "Interaction cell", ("embedding 1",), "result", _MARGIN + 76, strongest
+        architecture.interaction, "Interaction cell", ("embedding 1",), "result", _MARGIN + 76, strongest, has_dropped
     )
     ensemble_inputs = ("interaction|cell's result", "embedding 2")
     ensemble = _Row(
-        architecture.ensemble, "Ensemble cell", ensemble_inputs, "logit", interaction.bottom + 24, strongest
+        architecture.ensemble,
+        "Ensemble cell",
+        ensemble_inputs,
+        "logit",
+        interaction.bottom + 24,
+        strongest,
+        has_dropped,
     )
     width = max(interaction.right, ensemble.right) + _MARGIN
     kept = set(architecture.operators())
     operators = [*(name for name in COLOURS if name in kept), *sorted(kept - set(COLOURS))]
-    legend, bottom = _legend(operators, width, ensemble.bottom + 40)
+    legend, bottom = _legend(operators, width, ensemble.bottom + 40, has_dropped)
     parts = [
         text(_MARGIN, _MARGIN + 20, "Found network of interactions", 24, bold=True),
         text(_MARGIN, _MARGIN + 50, _fields_in_words(field_names, width - 2 * _MARGIN), 18),
@@ -69,7 +86,14 @@ class _Row:
     """One cell laid out: given nodes, inner nodes and the result in a row, the edges' lanes above, the collecting line below."""
 
     def __init__(
-        self, cell: Cell, title: str, inputs: tuple[str, ...], result: str, top: int, strongest: float
+        self,
+        cell: Cell,
+        title: str,
+        inputs: tuple[str, ...],
+        result: str,
+        top: int,
+        strongest: float,
+        has_dropped: bool,
     ) -> None:
         self._cell = cell
         self._title = title
@@ -82,25 +106,29 @@ class _Row:
             result,
         )
         self._xs = [_MARGIN + 28 + _NODE_WIDTH // 2 + index * _STEP for index in range(len(self._names))]
-        lanes = _lanes(cell)
-        self._row = top + 44 + (max(lanes.values()) + 1) * _LANE + 18 + _NODE_HEIGHT // 2
-        self._ways = list(self._find_ways(lanes))
+        self._kept = _lanes(_kept_pairs(cell))
+        self._dropped = _lanes(_dropped_pairs(cell)) if has_dropped else {}
+        faint = (max(self._dropped.values(), default=-1) + 1) * _FAINT_LANE
+        self._row = top + 44 + faint + (max(self._kept.values()) + 1) * _LANE + 18 + _NODE_HEIGHT // 2
+        self._ways = list(self._find_ways())
         self.bottom = self._row + _NODE_HEIGHT // 2 + 62
         self.right = self._xs[-1] + _NODE_WIDTH // 2 + 28
 
-    def _find_ways(self, lanes: dict[tuple[int, int], int]) -> Iterable[_Way]:
-        """Ports: edges come in on the left half of a node's top and leave on its right half, those that go far on the inside."""
-        leaving: dict[int, list[int]] = {}
-        for source, target in lanes:
-            leaving.setdefault(source, []).append(target)
+    def _find_ways(self) -> Iterable[_Way]:
+        """Every edge's way; those that were dropped have none."""
         for target, edges in enumerate(self._cell.nodes, start=self._cell.num_inputs):
-            for place, edge in enumerate(edges):
-                ends = sorted(leaving[edge.source], reverse=True)
-                out = (ends.index(target) + 1) / (len(ends) + 1)
-                into = (len(edges) - place) / (len(edges) + 1)
-                x_from = self._xs[edge.source] + _NODE_WIDTH / 2 * out
-                x_to = self._xs[target] - _NODE_WIDTH / 2 * into
-                yield _Way(edge, target, lanes[edge.source, target], x_from, x_to)
+            for edge in edges:
+                x_from, x_to = self._ports(edge.source, target)
+                yield _Way(edge, target, self._kept[edge.source, target], x_from, x_to)
+
+    def _ports(self, source: int, target: int) -> tuple[float, float]:
+        """Edges come in on the left half of a node's top and leave on its right half, those that go far on the inside."""
+        pairs = [*self._kept, *self._dropped]
+        ends = sorted((end for start, end in pairs if start == source), reverse=True)
+        starts = sorted(start for start, end in pairs if end == target)
+        out = (ends.index(target) + 1) / (len(ends) + 1)
+        into = (len(starts) - starts.index(source)) / (len(starts) + 1)
+        return self._xs[source] + _NODE_WIDTH / 2 * out, self._xs[target] - _NODE_WIDTH / 2 * into
 
     def parts(self, width: int) -> list[str]:
         """The cell as SVG elements."""
@@ -109,6 +137,7 @@ class _Row:
             text(_MARGIN + 16, self._top + 28, self._title, 19, bold=True),
         ]
         found += self._collecting_line()
+        found += self._draw_dropped()
         for way in sorted(self._ways, key=lambda way: -way.lane):
             found += self._draw_way(way)
         top_of_nodes = self._row - _NODE_HEIGHT // 2
@@ -120,6 +149,16 @@ class _Row:
             size = 18 if len(lines) == 1 else 15
             for number, words in enumerate(lines):
                 found.append(text(x, self._row + 6 - 10 * (len(lines) - 1) + 20 * number, words, size, "middle"))
+        return found
+
+    def _draw_dropped(self) -> list[str]:
+        top = self._row - _NODE_HEIGHT / 2
+        lowest = top - 24 - (max(self._kept.values()) + 1) * _LANE
+        found = []
+        for (source, target), lane in self._dropped.items():
+            x_from, x_to = self._ports(source, target)
+            y = lowest - lane * _FAINT_LANE
+            found.append(line([(x_from, top), (x_from, y), (x_to, y), (x_to, top)], _DROPPED, 1.5))
         return found
 
     def _draw_way(self, way: _Way) -> list[str]:
@@ -157,9 +196,20 @@ class _Row:
         return found
 
 
-def _lanes(cell: Cell) -> dict[tuple[int, int], int]:
+def _kept_pairs(cell: Cell) -> list[tuple[int, int]]:
+    """(source, target) of every kept edge."""
+    return [(edge.source, target) for target, edges in enumerate(cell.nodes, start=cell.num_inputs) for edge in edges]
+
+
+def _dropped_pairs(cell: Cell) -> list[tuple[int, int]]:
+    """(source, target) of every other edge of the supernet."""
+    targets = range(cell.num_inputs, cell.num_inputs + len(cell.nodes))
+    every = ((source, target) for target in targets for source in range(target))
+    return sorted(set(every) - set(_kept_pairs(cell)))
+
+
+def _lanes(pairs: Sequence[tuple[int, int]]) -> dict[tuple[int, int], int]:
     """(source, target) -> lane: short edges low, and no two edges on one lane over the same stretch."""
-    pairs = [(edge.source, target) for target, edges in enumerate(cell.nodes, start=cell.num_inputs) for edge in edges]
     taken: list[list[tuple[int, int]]] = []
     lanes: dict[tuple[int, int], int] = {}
     for source, target in sorted(pairs, key=lambda pair: (pair[1] - pair[0], pair[0])):
@@ -174,7 +224,7 @@ def _lanes(cell: Cell) -> dict[tuple[int, int], int]:
     return lanes
 
 
-def _legend(operators: Sequence[str], width: int, top: float) -> tuple[list[str], int]:
+def _legend(operators: Sequence[str], width: int, top: float, has_dropped: bool) -> tuple[list[str], int]:
     """A stroke and a name for each operator, then what the numbers mean."""
     found: list[str] = []
     x, y = float(_MARGIN), top
@@ -186,10 +236,11 @@ def _legend(operators: Sequence[str], width: int, top: float) -> tuple[list[str]
         found.append(line([(x, y - 6), (x + 34, y - 6)], colour_of(operator), 6))
         found.append(text(x + 42, y, words, 18))
         x += needed
-    for words in (
+    notes = [
         "number and width of an edge: its strength, softmax(alpha) x softmax(beta)",
         "nodes are numbered within their cell, inputs first",
-    ):
+    ]
+    for words in [*notes, "faint: edges that were dropped"] if has_dropped else notes:
         y += 28
         found.append(text(_MARGIN, y, words, 17))
     return found, int(y)

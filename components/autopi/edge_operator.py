@@ -60,6 +60,10 @@ class Operator(nn.Module):
         """Multiplications and additions for one row on one edge, ReLU and batch norm left out."""
         raise NotImplementedError
 
+    def count_parameters(self) -> int:
+        """Weights of one edge."""
+        return sum(parameter.numel() for parameter in self.parameters()) // self.num_edges
+
 
 class AllFieldsOperator(Operator):
     """One with a W vec(X) + b inside, vec(X) being all fields one after another."""

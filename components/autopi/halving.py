@@ -22,6 +22,7 @@ from components.autopi.cost import write_cost
 from components.autopi.darts import DartsSearch
 from components.autopi.discretising import Strengths, strengths_of
 from components.autopi.identity import identity_of
+from components.autopi.pricing import price_of_trial
 from components.autopi.sampling import draw_architecture, even_strengths, log_strength
 from components.autopi.search_params import SearchParams
 from components.autopi.trial import Candidate, Ground, Trial, forget
@@ -131,17 +132,20 @@ def _decide(
         is_last = rung == len(ground.rungs) - 1
         seeds = [params.seed + more for more in range(params.trial.num_seeds if is_last else 1)]
         quality: dict[int, float] = {}
+        worth: dict[int, float] = {}
         for candidate in alive:
-            ground.so_far = _so_far(rung, len(ground.rungs), candidates, quality)
+            ground.so_far = _so_far(rung, len(ground.rungs), candidates, worth)
             of_seeds = []
             for seed in seeds:
                 if (candidate.number, seed) not in trials:
                     trials[candidate.number, seed] = Trial(candidate, seed, ground)
                 of_seeds.append(trials[candidate.number, seed].run_to(rung).tune_auc[rung])
             quality[candidate.number] = float(np.mean(of_seeds))
-            ground.so_far = _so_far(rung, len(ground.rungs), candidates, quality)
+            record = trials[candidate.number, seeds[0]].record()
+            worth[candidate.number] = quality[candidate.number] - price_of_trial(record, params)
+            ground.so_far = _so_far(rung, len(ground.rungs), candidates, worth)
             ground.tell(f"candidate {candidate.number} has {quality[candidate.number]:.5f}")
-        alive.sort(key=lambda candidate: (-quality[candidate.number], candidate.number))
+        alive.sort(key=lambda candidate: (-worth[candidate.number], candidate.number))
         if not is_last:
             going_on = num_kept(len(alive), params.trial.kept_share)
             for candidate in alive[going_on:]:

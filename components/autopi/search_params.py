@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -60,6 +61,9 @@ class SearchParams(Strict):
     alpha_decay          L2 penalty on alpha and beta
     use_annealing        temperature (1 + log T) / (1 + log t) in epoch t; 1 without
     skip_noise_share     standard deviation of the noise on skip, as a share of the node's; 0 for none
+    cost_measure         what is paid for: "flops" (operations for one row) or "parameters", both beside the embeddings
+    cost_price           per million of that: nats added to the loss by which alpha and beta learn and to the tune log loss that
+                         chooses the epoch, and as much taken off a candidate's AUC; 0: quality alone decides
     checkpoint_seconds   at most so long between two checkpoints within an epoch
     trial                see TrialParams
     trial_embedding_l2   L2 penalty on embeddings in trials
@@ -84,6 +88,8 @@ class SearchParams(Strict):
     alpha_decay: float
     use_annealing: bool
     skip_noise_share: float
+    cost_measure: Literal["flops", "parameters"]
+    cost_price: float
     checkpoint_seconds: float
     trial: TrialParams
     trial_embedding_l2: float
@@ -107,6 +113,8 @@ def check_params(params: SearchParams) -> None:
             f"{where}: strategy {params.strategy!r} with fixed_architecture {params.fixed_architecture!r}; "
             "the strategy 'fixed' needs one line of architecture, the others take null"
         )
+    if not 0 <= params.cost_price < math.inf:
+        raise ConfigError(f"{where} cost_price: {params.cost_price} must be 0 or more")
     _check_trial(params.trial, params.trial_embedding_l2, where)
 
 

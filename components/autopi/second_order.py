@@ -18,19 +18,18 @@ from components.autopi.supernet import Supernet
 DIFFERENCE = 0.01
 
 
-Batch = tuple[torch.Tensor, torch.Tensor]
+Loss = Callable[[], torch.Tensor]
 
 
 def step_ahead(
     supernet: Supernet,
     noise_generator: torch.Generator,
-    loss_of: Callable[[Batch], torch.Tensor],
-    batches: tuple[Batch, Batch],
+    losses: tuple[Loss, Loss],
     optimizers: tuple[torch.optim.SGD, torch.optim.Optimizer],
 ) -> torch.Tensor:
     """One step of alpha and beta; gives the loss one step of the weights ahead.
 
-    `batches` and `optimizers` are those of weights and of alpha. The noise is the same at each call for the weights' loss, and
+    `losses` and `optimizers` are those of weights and of alpha. The noise is the same at each call for the weights' loss, and
     the running statistics only follow weights that are really taken.
     """
     architecture = supernet.architecture_parameters()
@@ -39,9 +38,9 @@ def step_ahead(
 
     def loss_of_weights() -> torch.Tensor:
         noise_generator.set_state(drawn_before)
-        return loss_of(batches[0])
+        return losses[0]()
 
-    gradients, loss = gradients_ahead(loss_of_weights, lambda: loss_of(batches[1]), optimizers[0], architecture)
+    gradients, loss = gradients_ahead(loss_of_weights, losses[1], optimizers[0], architecture)
     for buffer, before in zip(supernet.buffers(), statistics, strict=True):
         buffer.copy_(before)
     for parameter, gradient in zip(architecture, gradients, strict=True):
@@ -51,8 +50,8 @@ def step_ahead(
 
 
 def gradients_ahead(
-    loss_of_weights: Callable[[], torch.Tensor],
-    loss_of_alpha: Callable[[], torch.Tensor],
+    loss_of_weights: Loss,
+    loss_of_alpha: Loss,
     weight_optimizer: torch.optim.SGD,
     architecture: Sequence[nn.Parameter],
 ) -> tuple[list[torch.Tensor], torch.Tensor]:

@@ -153,7 +153,7 @@ class Supernet(nn.Module):
         """softmax(alpha) * softmax(beta) of every operator on every edge, (E, O); beta's softmax runs over a node's edges."""
         alpha_eo = self.get_parameter(f"alpha_{cell}")
         beta_e = self.get_parameter(f"beta_{cell}")
-        sizes = list(_node_sizes(cell, self.space.num_nodes))
+        sizes = list(node_sizes(cell, self.space.num_nodes))
         shares = torch.cat([part.softmax(0) for part in torch.split(beta_e / temperature, sizes)])
         return (alpha_eo / temperature).softmax(1) * shares.unsqueeze(1)
 
@@ -167,6 +167,7 @@ class Supernet(nn.Module):
         return (self.output_weight @ torch.cat(nodes).flatten(0, 1)).squeeze(0) + self.output_bias
 
 
-def _node_sizes(cell: str, num_nodes: int) -> Iterator[int]:
+def node_sizes(cell: str, num_nodes: int) -> Iterator[int]:
+    """How many edges enter each inner node of a cell of the supernet, in order."""
     first = NUM_INPUTS[cell]
     return iter(range(first, first + num_nodes))

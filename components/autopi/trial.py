@@ -21,13 +21,14 @@ from torch.nn import functional
 
 from components.autopi.architecture import Architecture, TrialRecord
 from components.autopi.network import FoundNetwork
+from components.autopi.pricing import trial_shape
 from components.autopi.search_params import SearchParams
 from components.batching import Batches, pick_device
 from components.checkpoint import flatten_optimizer, load_checkpoint, restore_optimizer, save_checkpoint
 from components.encoding import Encoded
 from components.errors import DataError
 from components.metrics import auc, log_loss
-from components.rankers.ranker import Ranker, RankerParams
+from components.rankers.ranker import Ranker
 from components.workbench import Workbench
 
 
@@ -70,12 +71,7 @@ class Ground:
         self.rungs = tuple(max(1, round(epochs * self.num_batches)) for epochs in rung_epochs)
         # For people who watch: batches behind and before them, and what is best so far.
         self.steps_done, self.steps_total, self.so_far = 0, 0, ""
-        self.shape = RankerParams(
-            embedding_width=params.embedding_width,
-            hidden_widths=params.trial.hidden_widths,
-            dropout=params.trial.dropout,
-            use_batch_norm=True,
-        )
+        self.shape = trial_shape(params)
 
     def train(self, seed: int) -> Batches:
         """All of train in the order of a seed; the rows themselves are there once."""

@@ -13,9 +13,10 @@ from components.autopi.course import alpha_course
 from components.autopi.drawing import draw
 from components.evaluating.evaluation import Evaluation, Interval
 from components.judging import slice_name
-from pipeline.report import figures, words
+from pipeline.report import figures, planted_use, words
 from pipeline.report.charts import number
 from pipeline.report.reading import Run
+from pipeline.report.search_figures import cost_against_quality
 from pipeline.report.search_words import search_in_words
 
 _HERE = Path(__file__).parent
@@ -53,6 +54,8 @@ def page_of(run: Run, params_text: str) -> str:
         "search_words": search_in_words(run.architecture, run.search_cost),
         **{name: getattr(run, name) for name in ("clean_log", "splits", "encoded", "architecture", "ranker")},
         **{name: getattr(run, name) for name in ("evaluation", "verdict", "bundle", "drift")},
+        "planted": run.planted or (),
+        "planted_words": planted_use.in_words(run.planted) if run.planted else "",
         **_data(run),
         **_drawings(run),
         **_measured(run),
@@ -121,6 +124,7 @@ def _drawings(run: Run) -> dict[str, Any]:
         fields = run.encoded.field_names if run.encoded is not None else ()
         names = fields or tuple(f"field {place + 1}" for place in range(run.architecture.architecture.num_fields))
         drawn["drawing"] = draw(run.architecture.architecture, names)
+        drawn["cost_against_quality"] = cost_against_quality(run.architecture)
         if run.architecture.history:
             drawn["search_losses"] = figures.search_losses(run.architecture)
             drawn["alpha_course"] = alpha_course(run.architecture)

@@ -18,6 +18,7 @@ from components.packing import Bundle
 from components.splitting import Splits
 from components.training import TrainedRanker
 from components.watching import Drift
+from pipeline.report.planted_use import TermUse, planted_use
 
 A = TypeVar("A", bound=Artifact)
 
@@ -29,7 +30,8 @@ _SEARCH_CHECKPOINTS = Path(".ctr", "checkpoints", "search")
 class Run:
     """The artifacts of one workspace; `drift` may come from another one, which watched later rows.
 
-    `search_cost` is no artifact: the search leaves it beside its checkpoints, and another machine's run has none.
+    `search_cost` is no artifact: the search leaves it beside its checkpoints, and another machine's run has none. `planted` is
+    worked out from the others where the log is a simulated one.
     """
 
     folder: Path
@@ -44,25 +46,37 @@ class Run:
     champion: Champion | None
     drift: Drift | None
     search_cost: SearchCost | None
+    planted: tuple[TermUse, ...] | None
 
 
 def read_run(artifacts: Path, drift_artifacts: Path | None) -> Run:
     """Load every artifact that is there; raises IntegrityError for one that is damaged."""
     architecture = _read(artifacts / "architecture", FoundArchitecture)
+    clean_log, splits = _read(artifacts / "clean_log", CleanLog), _read(artifacts / "splits", Splits)
+    encoded, ranker = _read(artifacts / "encoded", Encoded), _read(artifacts / "ranker", TrainedRanker)
     return Run(
         folder=artifacts,
-        clean_log=_read(artifacts / "clean_log", CleanLog),
-        splits=_read(artifacts / "splits", Splits),
-        encoded=_read(artifacts / "encoded", Encoded),
+        clean_log=clean_log,
+        splits=splits,
+        encoded=encoded,
         architecture=architecture,
-        ranker=_read(artifacts / "ranker", TrainedRanker),
+        ranker=ranker,
         evaluation=_read(artifacts / "evaluation", Evaluation),
         verdict=_read(artifacts / "verdict", Verdict),
         bundle=_read(artifacts / "bundle", Bundle),
         champion=_read(artifacts / "champion", Champion),
         drift=_read((drift_artifacts or artifacts) / "drift", Drift),
         search_cost=None if architecture is None else read_cost(artifacts.parent / _SEARCH_CHECKPOINTS, architecture),
+        planted=_planted(clean_log, splits, encoded, ranker),
     )
+
+
+def _planted(
+    clean_log: CleanLog | None, splits: Splits | None, encoded: Encoded | None, ranker: TrainedRanker | None
+) -> tuple[TermUse, ...] | None:
+    if clean_log is None or splits is None or encoded is None or ranker is None:
+        return None
+    return planted_use(clean_log, splits, encoded, ranker)
 
 
 def _read(folder: Path, kind: type[A]) -> A | None:

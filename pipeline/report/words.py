@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from components.evaluating.evaluation import Evaluation, Figures, Interval
 from components.judging import Verdict
+from pipeline.report.planted_use import in_words
 from pipeline.report.reading import Run
 
 
@@ -117,6 +118,8 @@ def summary_of(run: Run) -> list[str]:
         lines.append(f"architecture  {run.architecture.architecture.to_text()}")
     if run.evaluation is not None:
         lines += _figures_of(run.evaluation)
+    if run.planted is not None:
+        lines.append(f"planted       {in_words(run.planted)}")
     if run.verdict is not None:
         lines.append(f"verdict       {decision(run.verdict)}")
         lines += [f"              - {reason}" for reason in run.verdict.reasons]
