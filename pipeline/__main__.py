@@ -17,6 +17,7 @@ import typer
 from components.errors import CtrError
 from pipeline.alerting.cli import alerts_app
 from pipeline.bench_cli import bench_app
+from pipeline.drawing_cli import drawing_app
 from pipeline.leaderboard_cli import leaderboard_app
 from pipeline.options import HERE, JsonOption, WorkspaceOption
 from pipeline.promotion_cli import promotion_app
@@ -34,6 +35,7 @@ app.add_typer(bench_app, name="bench")
 app.add_typer(runs_app, name="runs")
 app.add_typer(promotion_app)
 app.add_typer(leaderboard_app)
+app.add_typer(drawing_app)
 app.add_typer(alerts_app)
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 import re
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from components.autopi.architecture import (
     NUM_INPUTS,
@@ -22,6 +24,7 @@ from components.autopi.architecture import (
 )
 from components.autopi.drawing import alpha_course, draw, draw_with_dropped
 from components.autopi.palette import COLOURS, WORDS
+from pipeline.__main__ import app
 
 SVG = "{http://www.w3.org/2000/svg}"
 LINE = (
@@ -205,3 +208,15 @@ def test_the_same_content_gives_the_same_bytes_and_nothing_is_fetched() -> None:
         assert first == second
         assert re.findall(r"https?://[^\"]+", first) == ["http://www.w3.org/2000/svg"]
         assert "url(" not in first
+
+
+def test_a_line_is_drawn_by_the_command_with_the_names_of_the_logs_fields(tmp_path: Path) -> None:
+    repo = Path(__file__).parents[1]
+    picture, line = tmp_path / "network.svg", LINE.replace("3 fields", "14 fields")
+    command = ["draw", "--workspace", str(repo), "--output", str(picture), "--line"]
+    assert CliRunner().invoke(app, [*command, line, "--dropped"]).exit_code == 0
+    words = words_in(picture.read_text("utf-8"))
+    assert any(text.startswith("14 fields: user, item, price, device") for text in words)
+    assert "faint: edges that were dropped" in words
+    refused = CliRunner().invoke(app, [*command, LINE])
+    assert "has 3 fields, the log that params.yaml names has 14" in str(refused.exception)

@@ -26,8 +26,9 @@ def alpha_course(found: FoundArchitecture) -> str:
     parts = [text(_MARGIN, _MARGIN + 20, "Course of softmax(alpha) over the epochs", 24, bold=True)]
     y = _MARGIN + 58
     courses = {name: _shares(found, name) for name in NUM_INPUTS}
-    top = max(share for epochs in courses.values() for edges in epochs for shares in edges for share in shares)
-    ceiling = math.ceil(top * 10) / 10
+    shares = [share for epochs in courses.values() for edges in epochs for of_edge in edges for share in of_edge]
+    # To the next twentieth, and further where all are alike and lie on one.
+    ends = max(math.floor((min(shares) - 0.001) * 20) / 20, 0.0), math.ceil((max(shares) + 0.001) * 20) / 20
     for name, first in NUM_INPUTS.items():
         cell = dict(found.architecture.cells())[name]
         epochs = courses[name]
@@ -35,7 +36,7 @@ def alpha_course(found: FoundArchitecture) -> str:
             text(
                 _MARGIN,
                 y + 14,
-                f"{name.capitalize()} cell (edges: from node, to node; 0 to {ceiling:g})",
+                f"{name.capitalize()} cell (edges: from node, to node; each from {ends[0]:g} to {ends[1]:g})",
                 19,
                 bold=True,
             )
@@ -47,8 +48,8 @@ def alpha_course(found: FoundArchitecture) -> str:
             column, row = number % _COLUMNS, number // _COLUMNS
             left = _MARGIN + column * (_PANEL_WIDTH + _GAP_X)
             title = f"{source} to {target}" + (" (kept)" if (target, source) in kept else "")
-            panel = [shares[number] for shares in epochs]
-            parts += _panel(left, y + row * (_PANEL_HEIGHT + _GAP_Y), title, panel, found.operators, ceiling)
+            panel = [of_epoch[number] for of_epoch in epochs]
+            parts += _panel(left, y + row * (_PANEL_HEIGHT + _GAP_Y), title, panel, found.operators, ends)
         y += math.ceil(len(pairs) / _COLUMNS) * (_PANEL_HEIGHT + _GAP_Y) + 6
     for number, operator in enumerate(found.operators):
         x = _MARGIN + number % _KEYS_A_LINE * 168
@@ -61,7 +62,12 @@ def alpha_course(found: FoundArchitecture) -> str:
 
 
 def _panel(
-    x: float, y: float, title: str, shares: Sequence[Sequence[float]], operators: Sequence[str], ceiling: float
+    x: float,
+    y: float,
+    title: str,
+    shares: Sequence[Sequence[float]],
+    operators: Sequence[str],
+    ends: tuple[float, float],
 ) -> list[str]:
     """`shares` holds one epoch after another, each with a share for each operator."""
     found = [
@@ -71,7 +77,7 @@ def _panel(
     steps = max(len(shares) - 1, 1)
     for number, operator in enumerate(operators):
         points = [
-            (x + _PANEL_WIDTH * epoch / steps, y + _PANEL_HEIGHT * (1 - of_epoch[number] / ceiling))
+            (x + _PANEL_WIDTH * epoch / steps, y + _PANEL_HEIGHT * (ends[1] - of_epoch[number]) / (ends[1] - ends[0]))
             for epoch, of_epoch in enumerate(shares)
         ]
         found.append(

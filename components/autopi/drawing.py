@@ -60,7 +60,12 @@ def _draw(architecture: Architecture, field_names: Sequence[str], has_dropped: b
     width = max(interaction.right, ensemble.right) + _MARGIN
     kept = set(architecture.operators())
     operators = [*(name for name in COLOURS if name in kept), *sorted(kept - set(COLOURS))]
-    legend, bottom = _legend(operators, width, ensemble.bottom + 40, has_dropped)
+    notes = ["nodes are numbered within their cell, inputs first"]
+    if any(strength is not None for strength in strengths):
+        notes.insert(0, "number and width of an edge: its strength, softmax(alpha) x softmax(beta)")
+    if has_dropped:
+        notes.append("faint: edges that were dropped")
+    legend, bottom = _legend(operators, notes, width, ensemble.bottom + 40)
     parts = [
         text(_MARGIN, _MARGIN + 20, "Found network of interactions", 24, bold=True),
         text(_MARGIN, _MARGIN + 50, _fields_in_words(field_names, width - 2 * _MARGIN), 18),
@@ -174,7 +179,7 @@ class _Row:
             label += f" {way.edge.strength:.3f}".replace(" 0.", " .")
         # The gap right of the source: no port is there.
         middle = self._xs[way.edge.source] + _STEP / 2
-        wide = width_of(label, 18) + 8
+        wide = width_of(label, 18) + 20  # bold letters are wider
         return [
             line(points, colour, stroke),
             polygon([(way.x_to, end), (way.x_to - tip * 0.6, end - tip), (way.x_to + tip * 0.6, end - tip)], colour),
@@ -224,7 +229,7 @@ def _lanes(pairs: Sequence[tuple[int, int]]) -> dict[tuple[int, int], int]:
     return lanes
 
 
-def _legend(operators: Sequence[str], width: int, top: float, has_dropped: bool) -> tuple[list[str], int]:
+def _legend(operators: Sequence[str], notes: Sequence[str], width: int, top: float) -> tuple[list[str], int]:
     """A stroke and a name for each operator, then what the numbers mean."""
     found: list[str] = []
     x, y = float(_MARGIN), top
@@ -236,11 +241,7 @@ def _legend(operators: Sequence[str], width: int, top: float, has_dropped: bool)
         found.append(line([(x, y - 6), (x + 34, y - 6)], colour_of(operator), 6))
         found.append(text(x + 42, y, words, 18))
         x += needed
-    notes = [
-        "number and width of an edge: its strength, softmax(alpha) x softmax(beta)",
-        "nodes are numbered within their cell, inputs first",
-    ]
-    for words in [*notes, "faint: edges that were dropped"] if has_dropped else notes:
+    for words in notes:
         y += 28
         found.append(text(_MARGIN, y, words, 17))
     return found, int(y)
