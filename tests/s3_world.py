@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import http.server
 import json
 import socket
@@ -126,24 +127,98 @@ def free_ports(number: int) -> list[int]:
 def failing_s3(status: int | None) -> Iterator[S3]:
     """Answer every request with a status, or cut the connection where it is None."""
 
-    class Failing(http.server.BaseHTTPRequestHandler):
+    class Failing(_Handler):
         def answer(self) -> None:
-            if status is None:
-                self.connection.shutdown(socket.SHUT_RDWR)
-                return
-            body = b"<Error><Code>ServiceUnavailable</Code><Message>closed</Message></Error>"
-            self.send_response(status)
-            self.send_header("Content-Length", "0" if self.command == "HEAD" else str(len(body)))
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(body)
+            self.fail(status)
 
-        do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = answer  # noqa: N815 - the names that http.server calls
+    with _listening(Failing) as s3:
+        yield s3
 
-        def log_message(self, format: str, *arguments: object) -> None:
-            """Say nothing."""
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Failing)
+class Failures:
+    """What becomes of the requests to a store: `num_answered` are passed on, the later ones fail as `failing_s3` has it."""
+
+    def __init__(self, status: int | None) -> None:
+        self.num_answered = sys.maxsize
+        self.num_asked = 0
+        self._status = status
+        self._lock = threading.Lock()
+
+    def begin(self, num_answered: int) -> None:
+        """Count anew, and let only so many requests through."""
+        self.num_asked, self.num_answered = 0, num_answered
+
+    @contextmanager
+    def between(self, behind: S3) -> Iterator[S3]:
+        """Stand between clients and the server `behind`."""
+        failures = self
+
+        class Passing(_Handler):
+            def answer(self) -> None:
+                with failures._lock:
+                    failures.num_asked += 1
+                    is_failing = failures.num_asked > failures.num_answered
+                if is_failing:
+                    self.fail(failures._status)
+                else:
+                    self.pass_on(behind)
+
+        with _listening(Passing) as s3:
+            yield s3
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def answer(self) -> None:
+        raise NotImplementedError
+
+    def do_GET(self) -> None:
+        self.answer()
+
+    do_PUT = do_HEAD = do_POST = do_DELETE = do_GET  # noqa: N815 - the names that http.server calls
+
+    def fail(self, status: int | None) -> None:
+        """Answer with a status, or hang up."""
+        self.close_connection = True
+        if status is None:
+            self.connection.shutdown(socket.SHUT_RDWR)
+            return
+        body = b"<Error><Code>ServiceUnavailable</Code><Message>closed</Message></Error>"
+        self.send_response(status)
+        self.send_header("Content-Length", "0" if self.command == "HEAD" else str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def pass_on(self, behind: S3) -> None:
+        """Ask the server behind the same, and give its answer."""
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        connection = http.client.HTTPConnection(behind.endpoint.removeprefix("http://"), timeout=60)
+        connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+        for name, value in self.headers.items():
+            if name.lower() not in ("expect", "connection"):
+                connection.putheader(name, value)
+        connection.endheaders(body)
+        said = connection.getresponse()
+        content = said.read()
+        self.send_response(said.status)
+        for name, value in said.getheaders():
+            if name.lower() not in ("connection", "transfer-encoding", "content-length", "date", "server"):
+                self.send_header(name, value)
+        length = said.getheader("Content-Length") or "0" if self.command == "HEAD" else str(len(content))
+        self.send_header("Content-Length", length)
+        self.end_headers()
+        self.wfile.write(content)
+        connection.close()
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def _listening(handler: type[_Handler]) -> Iterator[S3]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:

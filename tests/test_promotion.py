@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from tests.bundle_world import JUDGE_PARAMS, World, shared_world
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 ROOT = Path(__file__).parents[1]
+RUN_FILES = ("params.yaml", "window.yaml", "dvc.yaml", "dvc.lock")
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +41,7 @@ class Desk:
 
     def __init__(self, root: Path) -> None:
         (root / "logs").mkdir()
-        for file in ("params.yaml", "window.yaml", "dvc.yaml"):
+        for file in RUN_FILES:
             shutil.copyfile(ROOT / file, root / file)
         text = (root / "params.yaml").read_text()
         (root / "params.yaml").write_text(text.replace("log: simulated", "log: market", 1))
@@ -92,6 +94,20 @@ def test_the_life_of_a_champion_command_by_command(
     assert champion["metrics"]["auc"] == world.evaluation.challenger.auc.value
     assert champion["data"]["last_time"].startswith("2026-01-1")
     assert "all 9 checks of a first promotion passed" in champion["why"]
+    git = ["git", "-C", str(tmp_path / ".registry" / "git")]
+    at = "ctr-ranker-market@v1.0.0"
+    listed = subprocess.run([*git, "ls-tree", "-r", "--name-only", at], capture_output=True, text=True, check=True)
+    run_files = {
+        f"project/{file}" for file in (*RUN_FILES, "logs/market.yaml", "requirements.lock", "pipeline/stages.py")
+    }
+    known = {
+        f"ctr-ranker-market/{file}"
+        for file in ("bundle.dvc", "card.md", "verdict.json", "evaluation.json", "lineage.json")
+    }
+    assert run_files | known <= set(listed.stdout.split())
+    for file in RUN_FILES:
+        shown = subprocess.run([*git, "show", f"{at}:project/{file}"], capture_output=True, check=True).stdout
+        assert shown == (tmp_path / file).read_bytes()
 
     pinned = desk.pinned("v1.0.0")
     challenger = world.against(dataclasses.replace(pinned, train_last_time=world.splits.span("train").last_time))

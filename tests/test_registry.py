@@ -224,6 +224,27 @@ def test_a_damaged_store_is_named_and_nothing_is_loaded(registry: Registry, tmp_
         registry.fetch("v1.0.0", tmp_path / "fetched")
 
 
+@pytest.mark.parametrize("damaged", [".dir", "file", "both"])
+def test_what_an_interrupted_push_left_damaged_is_pushed_again(tmp_path: Path, damaged: str) -> None:
+    """DVC takes what lies in the store for whole; only reading it back says that it is not."""
+    (one,) = promoted(registry_in(tmp_path), tmp_path, "1")
+    store = tmp_path / "store"
+    whole = set(store.rglob("*"))
+
+    def damage(effect: str) -> None:
+        if effect == "after push bundle":
+            new = [path for path in set(store.rglob("*")) - whole if path.is_file()]
+            assert len(new) == 4, "list, manifest, verdict and weights"
+            for path in new:
+                if damaged == "both" or (path.suffix == ".dir") == (damaged == ".dir"):
+                    path.chmod(0o644)
+                    path.write_bytes(b"half")
+
+    made = registry_in(tmp_path, damage).promote(challenger(bundle(tmp_path / "two", "2"), one))
+    registry_in(tmp_path).fetch(made.version, tmp_path / "fetched")
+    assert verify_manifest(tmp_path / "fetched") == made.digest
+
+
 def test_a_lost_answer_is_no_lost_promotion_and_a_real_refusal_is_said(registry: Registry, tmp_path: Path) -> None:
     (one,) = promoted(registry, tmp_path, "1")
     hook = Path(registry.git, "hooks", "post-update")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -15,11 +16,12 @@ from components.manifest import verify_manifest
 from pipeline.registry import Registry
 from pipeline.registry.collecting import collect, garbage
 from tests.registry_world import bundle, challenger, promoted, registry_in
-from tests.s3_world import BUCKET, S3, failing_s3, serving_s3
+from tests.s3_world import BUCKET, S3, Failures, failing_s3, serving_s3
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
 )
+NUM_CASES = int(os.environ.get("CTR_FAULT_CASES", "3"))  # of each way to fail; `make faults` tries every request
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +96,55 @@ def test_a_store_that_is_down_or_hangs_up_may_answer_later(
         with pytest.raises(OutsideError, match=r"s3://champions/down.*did not answer"):
             registry.promote(challenger(bundle(tmp_path / "one", "1"), None))
     assert registry.champion() is None
+
+
+@pytest.mark.parametrize("status", [503, None])
+def test_a_store_that_fails_at_any_request_leaves_the_champion_and_the_next_start_finishes(
+    server: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int | None
+) -> None:
+    failures = Failures(status)
+    with failures.between(server) as s3:
+        s3.into(monkeypatch)
+        registry = at(tmp_path, f"fails-{status}")
+        (last,) = promoted(registry, tmp_path, "one")
+        failures.begin(sys.maxsize)
+        made = registry.promote(challenger(bundle(tmp_path / "counted", "counted"), last))
+        num_requests, last = failures.num_asked, made.digest
+        for number in range(0, num_requests, max(1, num_requests // NUM_CASES)):
+            trial = challenger(bundle(tmp_path / f"trial-{number}", f"trial {number}"), last)
+            failures.begin(number)
+            with pytest.raises(OutsideError, match=registry.store):
+                registry.promote(trial)
+            champion = registry.champion()
+            assert champion is not None
+            assert champion.digest == last
+            failures.begin(sys.maxsize)
+            made = registry.promote(trial)
+            last = registry.fetch(made.version, tmp_path / f"fetched-{number}").digest
+
+
+def test_what_an_interrupted_push_left_damaged_in_s3_is_pushed_again(
+    server: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.into(monkeypatch)
+    registry = at(tmp_path, "damaged")
+    (one,) = promoted(registry, tmp_path, "1")
+    whole = {stored.key for stored in registry.bundles().objects()}
+
+    def damage(effect: str) -> None:
+        if effect == "after push bundle":
+            for stored in list(registry.bundles().objects()):
+                if stored.key not in whole and not stored.key.endswith(".dir"):
+                    client.put_object(Bucket=BUCKET, Key=f"damaged/{registry.name}/{stored.key}", Body=b"half")
+
+    import boto3
+
+    client = boto3.client("s3")
+    damaged = registry_in(tmp_path, damage, store=registry.store)
+    made = damaged.promote(challenger(bundle(tmp_path / "two", "2"), one))
+    registry.fetch(made.version, tmp_path / "fetched")
+    assert verify_manifest(tmp_path / "fetched") == made.digest
+    client.close()
 
 
 def test_an_object_that_is_gone_is_named(server: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

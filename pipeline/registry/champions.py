@@ -20,6 +20,7 @@ from pipeline.registry.signing import SIGNATURE, sign
 from pipeline.registry.store import Store
 
 COLLECTING = "collecting.json"
+_MENDS = 2  # of the list of a bundle's files, and then of the files that it names
 
 
 @dataclass(frozen=True)
@@ -133,12 +134,15 @@ class Registry(Champions):
         """Push the bundle until the store gives back the same bytes: what an interrupted push left damaged, once more."""
         with self._effect("push bundle"):
             md5 = bundles.push_bundle(clone.folder, store.url, self.name, bundle)
-        try:
-            with self._effect("read back"):
-                self._read_back(clone, store, md5, digest)
-        except IntegrityError:
-            store.remove_damaged(md5, clone.folder.parent)
-            bundles.push_bundle(clone.folder, store.url, self.name, bundle)
+        with self._effect("read back"):
+            for _ in range(_MENDS):
+                try:
+                    self._read_back(clone, store, md5, digest)
+                except IntegrityError:
+                    store.remove_damaged(md5, clone.folder.parent)
+                    bundles.push_bundle(clone.folder, store.url, self.name, bundle)
+                else:
+                    return
             self._read_back(clone, store, md5, digest)
 
     def _read_back(self, clone: Clone, store: Store, md5: str, digest: str) -> None:

@@ -77,9 +77,16 @@ class Store(ABC):
         return {(place, key_of(md5)): place for place, md5 in entries}
 
     def remove_damaged(self, folder_md5: str, scratch: Path) -> None:
-        """Delete what is not what its key says, and the list last, so that DVC pushes both again; nothing else."""
+        """Delete what is not what its key says, and the list last, so that DVC pushes both again; nothing else.
+
+        A list that is damaged itself names no file: it is deleted alone, and the files are looked at once it is whole.
+        """
         copy = scratch / ".damaged"
-        for _, key in self.listing(folder_md5, scratch):
+        try:
+            listed = self.listing(folder_md5, scratch)
+        except IntegrityError:
+            listed = {}
+        for _, key in listed:
             try:
                 self.read(key, copy)
             except IntegrityError:
