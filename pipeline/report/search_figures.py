@@ -22,12 +22,15 @@ def cost_against_quality(found: FoundArchitecture) -> str:
     earlier = _points([trial for trial in found.trials if len(trial.steps) < longest])
     best = front(finals)
     series = [
-        Series("the front: no other finalist is as good and as cheap", "rule", _stairs(best), "dashed"),
+        Series("the front: no other finalist is as good and as cheap", "third", _stairs(best), "dashed"),
         Series("given up at an earlier rung (AUC there)", "second", earlier, "points"),
         Series("trained to the last rung", "first", [point for point in finals if point not in best], "points"),
         Series("on the front", "third", best, "points"),
     ]
-    axes = Axes("operations a row, beside the embeddings", "AUC on tune", None, None, False, False, 300)
+    costs = [cost for cost, _ in (*finals, *earlier)]
+    room = 0.05 * (max(costs) - min(costs))
+    ends = min(costs) - room, max(costs) + room
+    axes = Axes("operations a row, beside the embeddings", "AUC on tune", ends, None, False, False, 300)
     return xy_chart(
         "AUC against operations of every candidate", axes, [one for one in series if one.points], nothing_under
     )
