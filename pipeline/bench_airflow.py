@@ -23,7 +23,7 @@ from pipeline.small_project import make_small_project
 
 WINDOW = ("2026-03-02", "2026-03-30")
 _DAG = "retrain"
-_POLL_SECONDS = 0.2
+_POLL_SECONDS = 1.0  # each look costs the api-server some hundredths of a second
 _NUM_DAGS = 3
 
 

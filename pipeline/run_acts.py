@@ -42,6 +42,7 @@ _BACKFILL = "backfill"
 _SCHEDULED = "scheduled"
 _FIXED = "fixed"
 _ENDS = {"promote": frozenset({0, 4}), "warn": frozenset({0, 5})}
+_LOOKS = ("", "settled")  # a watching run's workspaces below its folder, each of which ends with `warn`
 
 
 def open_run(home: Path, folder: Path, start: datetime, end: datetime, reason: str, strategy: str) -> int:
@@ -135,7 +136,7 @@ def close_run(home: Path, folder: Path, reason: str, is_rehearsal: bool) -> None
         print(f"{folder} is gone: nothing to clean up.", file=sys.stderr)
         return
     workspace = Workspace(folder)
-    act = next((act for act, ends in _ENDS.items() if read_end(workspace, act) in ends), None)
+    act = _last_act(folder)
     if act is None:
         print(f"The run did not come to its end: {folder} stays for {_days(home)} days.", file=sys.stderr)
         return
@@ -172,6 +173,15 @@ def tell(home: Path, run: str, dag: str, task: str, reason: str, link: str) -> N
     except BaseException:
         give_message_back(home, run)
         raise
+
+
+def _last_act(folder: Path) -> str | None:
+    """The act by which a run came to its end, a watching one in both of its looks; None where it did not."""
+    if read_end(Workspace(folder), "promote") in _ENDS["promote"]:
+        return "promote"
+    looks = [folder / look for look in _LOOKS]
+    is_over = all(look.is_dir() and read_end(Workspace(look), "warn") in _ENDS["warn"] for look in looks)
+    return "warn" if is_over else None
 
 
 def _is_blocked(home: Path, reason: str) -> bool:

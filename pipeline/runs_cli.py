@@ -67,6 +67,14 @@ def drifted() -> None:
     note_drift(HERE)
 
 
+@runs_app.command()
+def settle() -> None:
+    """Make the workspace `settled` in this run's: the window one label delay back, whose clicks are final by now."""
+    from pipeline.settling import settle as act
+
+    act(HERE)
+
+
 @runs_app.command("renew-champion")
 def renew_champion() -> None:
     """Pin the champion anew, after a promotion lost a race."""

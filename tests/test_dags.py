@@ -30,7 +30,7 @@ print("ANSWER" + json.dumps({
         "timetable": type(dag.timetable).__name__, "params": {name: dag.params.get_param(name).schema for name in dag.params},
         "told": bool(dag.on_failure_callback) and all(task.on_failure_callback for task in dag.tasks),
     } for dag in bag.dags.values()},
-    "tasks": {dag.dag_id: {task.task_id: {"pool": task.pool, "retries": task.retries, "backoff": task.retry_exponential_backoff,
+    "tasks": {dag.dag_id: {task.task_id: {"pool": task.pool, "retries": task.retries, "rule": task.trigger_rule.value, "backoff": task.retry_exponential_backoff,
         "timeout": task.execution_timeout and task.execution_timeout.total_seconds()} for task in dag.tasks} for dag in bag.dags.values()},
 }, default=str))
 """
@@ -81,6 +81,15 @@ def test_the_edges_are_those_that_the_artifacts_in_dvc_yaml_imply(parsed: dict) 
         assert ("wait_for_data", "fetch") in edges
         assert {("pack", "promote"), ("promote", "announce_bundle")} <= edges
     assert ("fetch", "watch") in {tuple(edge) for edge in parsed["edges"]["monitor"]}
+
+
+def test_a_watching_run_looks_at_the_hour_and_at_the_settled_one_and_either_may_wake_a_training(parsed: dict) -> None:
+    edges = {tuple(edge) for edge in parsed["edges"]["monitor"]}
+    hour = [("fetch", "watch"), ("watch", "warn"), ("warn", "wake"), ("wake", "announce_drift")]
+    settled = [("settle", "watch_settled"), ("watch_settled", "warn_settled"), ("warn_settled", "wake_settled")]
+    assert {*hour, *settled, ("wake_settled", "announce_drift")} <= edges
+    assert {("prepare", "fetch"), ("prepare", "settle")} <= edges, "neither waits for the other"
+    assert parsed["tasks"]["monitor"]["announce_drift"]["rule"] == "none_failed_min_one_success"
 
 
 def test_every_dag_runs_once_at_a_time_never_catches_up_and_says_what_it_is(parsed: dict) -> None:

@@ -211,11 +211,11 @@ def test_two_runs_have_a_worktree_each_and_a_closed_one_is_gone(tmp_path: Path) 
     assert (one / ".git").is_file()
     assert "dir = " + str(home / ".dvc" / "cache") in (other / ".dvc/config.local").read_text()
     assert _runs(home, "open", str(one), *window) == 0, "opening it again changes nothing"
-    assert _runs(home, "close", str(one)) == 0
-    assert one.exists(), "it did not come to its end: people may want to look"
-    ends = one / ".ctr" / "ends"
-    ends.mkdir(parents=True, exist_ok=True)
-    (ends / "warn.json").write_text('{"process": 1, "exit_code": 0}')
+    for look in (one, one / "settled"):
+        assert _runs(home, "close", str(one)) == 0
+        assert one.exists(), "it did not come to its end, of both its looks: people may want to look"
+        (look / ".ctr" / "ends").mkdir(parents=True, exist_ok=True)
+        (look / ".ctr" / "ends" / "warn.json").write_text('{"process": 1, "exit_code": 0}')
     assert _runs(home, "close", str(one)) == 0
     assert not one.exists()
     assert other.exists()

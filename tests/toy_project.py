@@ -2,7 +2,8 @@
 
 Its log is a file a day below data/, of which only the names are looked at. Its interpreter is a script that gives `runs` and
 `dvc` to the real command line and answers `promote`, `champion`, `warn` and `fetch --only` itself. What shall go wrong stands as files in faults/ of the project: `FLOW.VERB.exits` holds exit
-codes that the next tries end with, `FLOW.VERB.steps` the number of tenths of a second that it works for, a checkpoint each.
+codes that the next tries end with, `FLOW.VERB.steps` the number of tenths of a second that it works for, a checkpoint each. For FLOW
+stands how the run's name begins: `retrain`, or `retrain--killed` for one run alone, which then wins.
 """
 
 from __future__ import annotations
@@ -60,8 +61,8 @@ from pipeline.run import Workspace
 
 STAGES = {stages!r}
 FAULTS = Path({faults!r})
-HERE = Path.cwd()
-FLOW = HERE.name.partition("--")[0]
+RUN = Path.cwd()
+HERE = RUN / "settled" if sys.argv[-1] == "settled" else RUN
 workspace = Workspace(HERE)
 die_with_parent()
 stopped = []
@@ -74,9 +75,14 @@ def end(verb, code, words):
     sys.exit(code)
 
 
+def fault(name):
+    there = [path for path in FAULTS.glob(f"*.{{name}}") if RUN.name.startswith(path.name.partition(".")[0])]
+    return max(there, key=lambda path: len(path.name), default=None)
+
+
 def faults(verb):
-    path = FAULTS / f"{{FLOW}}.{{verb}}.exits"
-    codes = path.read_text().split() if path.is_file() else []
+    path = fault(f"{{verb}}.exits")
+    codes = path.read_text().split() if path is not None else []
     if codes:
         path.write_text(" ".join(codes[1:]))
         if int(codes[0]):
@@ -84,8 +90,8 @@ def faults(verb):
 
 
 def work(verb):
-    path = FAULTS / f"{{FLOW}}.{{verb}}.steps"
-    num_steps = int(path.read_text()) if path.is_file() else 0
+    path = fault(f"{{verb}}.steps")
+    num_steps = int(path.read_text()) if path is not None else 0
     kept = workspace.state("checkpoints") / verb / "step"
     kept.parent.mkdir(exist_ok=True)
     first = int(kept.read_text()) if kept.is_file() else 0
@@ -103,7 +109,7 @@ def make(name, reads, verb):
     folder = HERE / "artifacts" / name
     folder.mkdir(parents=True, exist_ok=True)
     known = [verb, (HERE / "window.yaml").read_text() if not reads else ""]
-    known += [file.read_text() for read in reads for file in sorted((HERE / "artifacts" / read).iterdir())]
+    known += [file.read_text(errors="replace") for read in reads for file in sorted((HERE / "artifacts" / read).iterdir())]
     (folder / "digest.txt").write_text(hashlib.sha256("|".join(known).encode()).hexdigest())
     (folder / "manifest.json").unlink(missing_ok=True)
     if name == "bundle":
@@ -112,7 +118,7 @@ def make(name, reads, verb):
 
 verb = sys.argv[2] if sys.argv[1] == "run" else sys.argv[1]
 record_start(workspace, verb)
-faults(verb)
+faults(verb if HERE == RUN else f"{{verb}}_settled")
 work(verb)
 if verb == "fetch":
     for name in ("raw_log", "champion", "served_log"):
@@ -121,7 +127,7 @@ elif verb in STAGES:
     make(STAGES[verb][1], STAGES[verb][0], verb)
 elif verb == "promote":
     with (FAULTS / "promotions").open("a") as file:
-        file.write(f"{{HERE.name}} {{' '.join(sys.argv[2:])}}\\n")
+        file.write(f"{{RUN.name}} {{' '.join(sys.argv[2:])}}\\n")
 end(verb, 0, f"{{verb}} is done")
 '''
 
@@ -132,6 +138,8 @@ def make_project(folder: Path) -> Path:
         (folder / part).mkdir(parents=True)
     for file in ("params.yaml", "logs/simulated.yaml", "infra/resources.yaml", ".dvcignore"):
         shutil.copyfile(REPO / file, folder / file)
+    needs = folder / "infra/resources.yaml"
+    needs.write_text(needs.read_text("utf-8").replace("ctr_gpu: 1", "ctr_gpu: 3"), "utf-8")  # so that runs meet
     preset = folder / "logs/simulated.yaml"
     content = yaml.safe_load(preset.read_text(encoding="utf-8"))
     options = {"separator": None, "ignored_columns": "*", "partition_pattern": "%Y-%m-%d"}

@@ -28,6 +28,7 @@ _HEALTH = ("metadatabase", "scheduler", "triggerer", "dag_processor")
 _START_SECONDS = 600.0
 _STOP_SECONDS = 12.0
 _POLL_SECONDS = 0.25
+_IDLE = b"LocalExecutor: <idle>"  # how Airflow calls a worker between two tasks
 _THERE_ALREADY = 409
 
 
@@ -151,12 +152,14 @@ def running(server: AirflowServer) -> Iterator[Running]:
 def _end_sessions(leaders: set[int]) -> None:
     """End what is left of sessions: SIGTERM, at which a task stops its step, and SIGKILL after a while.
 
-    By session, as a task under way has a process group of its own and outlives its scheduler.
+    By session, as a task under way has a process group of its own and outlives its scheduler. Idle workers, which hold
+    nothing and do not listen to SIGTERM, are killed at once.
     """
     for number in (signal.SIGTERM, signal.SIGKILL):
         for process in _members(leaders):
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(process, number)
+            with suppress(ProcessLookupError, PermissionError, FileNotFoundError):
+                is_idle = _IDLE in Path("/proc", str(process), "cmdline").read_bytes()
+                os.kill(process, signal.SIGKILL if is_idle else number)
         end = time.monotonic() + _STOP_SECONDS
         while _members(leaders) and time.monotonic() < end:
             time.sleep(_POLL_SECONDS)

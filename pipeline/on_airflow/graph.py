@@ -7,11 +7,11 @@ what the workspace and the ledger say (pipeline/runs.py); an asset's event only 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from airflow.sdk import Asset, BaseOperator, Param
+from airflow.sdk import Asset, BaseOperator, Param, TriggerRule
 
 from pipeline.on_airflow.tasks import DONE, DRIFT_FOUND, HOME, PipelineTask
 from pipeline.on_airflow.telling import TellPeople
@@ -22,8 +22,7 @@ from pipeline.resources import Need, read_resources
 BUNDLE = Asset("ctr://bundle", group="ctr")
 DRIFT = Asset("ctr://drift", group="ctr")
 START = datetime(2026, 3, 2, tzinfo=UTC)  # the simulated world's first day; schedules do not catch up
-
-
+_SETTLED = ("--workspace", "settled")  # what `runs settle` makes in a run's worktree
 _MOMENT = r"^\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)?)?$"
 
 
@@ -97,18 +96,30 @@ def train_and_promote() -> None:
         anew = (("runs", "gather"), *anew)
     promote = line.act("promote", ("promote", "{rehearsal}"), on_race=anew, announcement=("announce_bundle", DONE))
     announce = line.act("announce_bundle", ("champion", "--json"), outlets=[BUNDLE])
-    line.frame(steps, promote, announce)
+    [task for task in steps.values() if not task.downstream_list] >> promote >> announce
+    line.frame([task for task in steps.values() if not task.upstream_list], [announce])
 
 
 def watch_and_warn() -> None:
-    """Inside a DAG: prepare, every step that `drift` needs (outside DVC: each hour is looked at once), warn, announce, clean up."""
+    """Inside a DAG: prepare, two looks (outside DVC: each window is looked at once), announce what wakes a training, clean up.
+
+    The first look is at the hour that has ended, every step that `drift` needs; the second at the window one label delay
+    back, whose clicks are final by now, in a workspace of its own (pipeline/settling.py).
+    """
     line = _Line(read_plan(HOME / "dvc.yaml").up_to("drift"))
     steps = line.steps(lambda step: ("run", step.verb) if step.reads else ("fetch", *line.only_what_is_read(step)))
+    settle = line.act("settle", ("runs", "settle"))
+    watch_settled = line.act("watch_settled", ("run", "watch", *_SETTLED))
     warn = line.act("warn", ("warn",), announcement=("wake", DRIFT_FOUND))
-    wake = line.act("wake", ("wake",))  # skipped where this drift may wake nothing: pipeline/alerting/guard.py
-    announce = line.act("announce_drift", ("runs", "drifted"), outlets=[DRIFT])
-    wake >> announce
-    line.frame(steps, warn, wake, announce)
+    warn_settled = line.act("warn_settled", ("warn", *_SETTLED), announcement=("wake_settled", DRIFT_FOUND))
+    # skipped where this drift may wake nothing: pipeline/alerting/guard.py
+    wakes = [line.act("wake", ("wake",)), line.act("wake_settled", ("wake", *_SETTLED))]
+    announce = line.act(
+        "announce_drift", ("runs", "drifted"), outlets=[DRIFT], trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS
+    )
+    [task for task in steps.values() if not task.downstream_list] >> warn >> wakes[0] >> announce
+    settle >> watch_settled >> warn_settled >> wakes[1] >> announce
+    line.frame([*(task for task in steps.values() if not task.upstream_list), settle], [*wakes, announce])
 
 
 class _Line:
@@ -172,16 +183,14 @@ class _Line:
             **tried_again(need),
         )
 
-    def frame(self, steps: Mapping[str, BaseOperator], act: BaseOperator, *after: BaseOperator) -> None:
-        """prepare >> (wait_for_data >>) steps >> act >> what comes after it >> clean_up, which runs whatever happened."""
+    def frame(self, first: Sequence[BaseOperator], last: Sequence[BaseOperator]) -> None:
+        """prepare >> (wait_for_data >>) first ... last >> clean_up, which runs whatever happened."""
         window = ("--start", "{start}", "--end", "{end}")
         why = ("--reason", "{reason}", "--strategy={strategy}")
         prepare = self._task("prepare", ("runs", "open", "{folder}", *window, *why), is_in_run=False)
         clean_up = self._task(
             "clean_up", ("runs", "close", "{folder}", "--reason", "{reason}", "{rehearsal}"), is_in_run=False
         )
-        first = [task for task in steps.values() if not task.upstream_list]
-        final = [task for task in steps.values() if not task.downstream_list]
         if any("raw_log" in step.reads for step in self._plan.steps):
             arrived = WaitForData(
                 task_id="wait_for_data",
@@ -189,11 +198,10 @@ class _Line:
                 rules=self._resources.runs,
                 on_failure_callback=TellPeople(),
             )
-            prepare.as_setup() >> arrived >> first
+            prepare.as_setup() >> arrived >> list(first)
         else:
-            prepare.as_setup() >> first
-        final >> act >> after[0]
-        after[-1] >> clean_up.as_teardown(setups=prepare)
+            prepare.as_setup() >> list(first)
+        list(last) >> clean_up.as_teardown(setups=prepare)
 
     def _task(self, task_id: str, arguments: tuple[str, ...], is_in_run: bool, **keywords: Any) -> BaseOperator:
         need = self._resources.of(task_id)

@@ -137,9 +137,13 @@ def runs_folder() -> Path:
 
 
 def stages_environment(params: Mapping[str, Any]) -> dict[str, str]:
-    """This process's environment without Airflow's own settings, which hold secrets that no stage needs."""
+    """This process's environment without Airflow's own settings, which hold secrets that no stage needs.
+
+    Bytecode is kept: a run's steps stand in one worktree, and else each would compile the same modules twice over.
+    """
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW__", "_AIRFLOW"))}
-    kept |= {"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    kept.pop("PYTHONDONTWRITEBYTECODE", None)
+    kept["PYTHONUNBUFFERED"] = "1"
     if params.get("device"):
         kept["CTR_DEVICE"] = str(params["device"])
     return kept
