@@ -111,6 +111,9 @@ def bench_drift(
     peer_trials: Annotated[int, typer.Option(min=0, help="Of these, shown to Evidently too (slow).")] = 10,
     rows: Annotated[int, typer.Option(min=1_000, help="Watched once, for speed and memory.")] = 10_000_000,
     only: Annotated[str | None, typer.Option(help="quiet, faults or speed.")] = None,
+    kept: Annotated[
+        Path | None, typer.Option(help="Folder of results to go on from, while code and params are the same.")
+    ] = None,
     workspace: WorkspaceOption = HERE,
 ) -> None:
     """Watching put to the proof: false alarms of quiet days, faults found, seconds and bytes of ten million rows."""
@@ -120,7 +123,7 @@ def bench_drift(
     if only is not None and only not in PARTS:
         raise typer.BadParameter(f"--only {only}: there are {', '.join(PARTS)}")
     with shown_progress("drift") as progress:
-        _print_json(lambda: run_bench_drift(workspace, only, days, seeds, trials, peer_trials, rows, progress))
+        _print_json(lambda: run_bench_drift(workspace, only, days, seeds, trials, peer_trials, rows, kept, progress))
 
 
 @bench_app.command("airflow")

@@ -18,7 +18,7 @@ def evaluation_of(
     rows: pl.DataFrame, clicks: np.ndarray[Any, Any], scores: np.ndarray[Any, Any], schema: LogSchema
 ) -> Evaluation:
     """An evaluation of these rows, with no champion to be held against, from the evaluation's own parts."""
-    params = EvaluateParams(10, 50, 50, 0.95, None, ("c0", "hour"), 10, 10, 1_000, 1)
+    params = EvaluateParams(10, 50, 50, 0.95, None, ("c0", "hour", "n0"), 10, 10, 1_000, 1)
     figures = measure(clicks, {"challenger": scores}, np.arange(len(clicks)), params).figures["challenger"]
     facts = EvaluationFacts(
         confidence=params.confidence,

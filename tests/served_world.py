@@ -38,6 +38,7 @@ WATCH_PARAMS = WatchParams(
     minimum_unit_factor=5.0,
     minimum_ratio_change=0.03,
     minimum_slice_ratio_change=0.1,
+    minimum_score_change=0.1,
     minimum_concept_change=0.05,
     minimum_auc_drop=0.01,
     minimum_slice_auc_drop=0.03,
@@ -93,7 +94,7 @@ class World:
         return (np.random.default_rng(seed).random(len(scores)) < scores).astype(np.int64)
 
     def champion(self, num_rows: int, folder: Path | None = None) -> Champion:
-        """A champion whose reference rows have seed 0; with a folder, its evaluation lies there, sliced by c0 and the hour."""
+        """A champion whose reference rows have seed 0; with a folder, its evaluation lies there, sliced by c0, n0 and the hour."""
         rows = self.rows(0, num_rows)
         scores = self.scorer.score(rows)
         clicks = self.clicks(1, scores)

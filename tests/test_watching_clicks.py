@@ -21,7 +21,7 @@ from components.watching.distances import discoveries, rate_root
 from components.watching.drift import DriftFacts, Finding, Measure
 from components.watching.estimating import estimated_figures
 from components.watching.measuring import measure_unit
-from components.watching.quality import NUM_CELLS, cells_of, count_quality, figures_of
+from components.watching.quality import NUM_CELLS, bins_of, cells_of, count_quality, figures_of
 from components.watching.reference import GroupReference, QualityReference, read_reference
 from components.watching.watch import compare_served
 from components.workbench import Workbench
@@ -102,16 +102,40 @@ def test_figures_of_final_clicks_are_those_of_an_independent_library(world: Worl
     assert overall.calibration_error is not None
     assert overall.calibration_error_null is not None
     assert 0 < overall.calibration_error < 1.5 * overall.calibration_error_null
+    by_field: dict[str, int] = {}
     for one in slices:
-        name, value = one.slice.split("=")
-        values = (
-            rows[name] if name != "hour" else pl.Series(rows["_time"] // (DAY // 24) % 24).cast(pl.String).str.zfill(2)
-        )
-        chosen = (values == value).fill_null(False).to_numpy()
-        assert (one.num_rows, one.num_clicks) == (chosen.sum(), clicks[chosen].sum())
+        chosen = rows_of_slice(rows, one.slice, {other.slice for other in slices}, world.rows(0, 60_000))
+        rounding = 1 if one.slice.startswith("n0") else 0  # rows within the six digits of a bound
+        assert one.num_rows == pytest.approx(chosen.sum(), abs=rounding), one.slice
+        assert one.num_clicks == pytest.approx(clicks[chosen].sum(), abs=rounding), one.slice
         assert one.auc is not None
         assert one.auc.value == pytest.approx(roc_auc_score(clicks[chosen], scores[chosen]), abs=5e-4)
-    assert {one.slice.split("=")[0] for one in slices} == {"c0", "hour"}
+        sums = np.bincount(bins_of(scores[chosen], reference), scores[chosen] - clicks[chosen])
+        assert one.calibration_error is not None
+        assert one.calibration_error_null is not None
+        assert one.calibration_error == pytest.approx(np.abs(sums).sum() / chosen.sum(), rel=0.01 * rounding + 1e-9)
+        assert one.calibration_error < 2 * one.calibration_error_null
+        by_field[one.slice.split("=")[0]] = by_field.get(one.slice.split("=")[0], 0) + one.num_rows
+    assert by_field == {"c0": NUM_ROWS, "hour": NUM_ROWS, "n0": NUM_ROWS}
+
+
+def rows_of_slice(rows: pl.DataFrame, slice_name: str, others: set[str], test_rows: pl.DataFrame) -> np.ndarray:
+    """Rows of a slice by the evaluation's own rules: its values, ranges cut at the test rows' quartiles, missing, and the rest."""
+    name, value = slice_name.split("=")
+    if name == "hour":
+        hours = pl.Series(rows["_time"] // (DAY // 24) % 24).cast(pl.String).str.zfill(2)
+        is_named = hours.is_in([other.split("=")[1] for other in others if other.startswith("hour=")])
+        return (~is_named if value == "__other__" else hours == value).to_numpy()
+    if value == "__missing__":
+        return rows[name].is_null().to_numpy()
+    if name == "c0":
+        return (rows[name] == value).fill_null(False).to_numpy()
+    cuts = np.quantile(test_rows["n0"].drop_nulls(), [0.25, 0.5, 0.75], method="lower")
+    number = ["up to", "to", "to", "above"].index(value.translate(str.maketrans("", "", "0123456789.")).strip())
+    if number == 1:
+        number = 1 + int(value.startswith(f"{cuts[1]:g} "))
+    values = rows["n0"].fill_null(np.nan).to_numpy()
+    return np.asarray((values > (-np.inf, *cuts)[number]) & (values <= (*cuts, np.inf)[number]))
 
 
 def test_intervals_hold_the_truth_as_often_as_they_say(world: World, tmp_path: Path) -> None:
@@ -182,6 +206,16 @@ def test_one_slice_whose_clicks_are_lost_is_named_and_the_others_are_not(world: 
     assert {slice_name for check, slice_name in found(drift) if check == "calibration"} <= {"all", f"c0={broken}"}
     assert {finding.kind for finding in drift.findings} == {"concept"}
     assert drift.findings[0].severity == "ticket"
+
+
+def test_a_range_of_numbers_whose_clicks_are_lost_is_named(world: World, watch: Watch) -> None:
+    rows = world.rows(75, NUM_ROWS)
+    scores = world.scorer.score(rows)
+    is_high = (rows["n0"] > np.quantile(world.rows(0, 60_000)["n0"].drop_nulls(), 0.75)).fill_null(False).to_numpy()
+    clicks = np.where(is_high & (np.arange(NUM_ROWS) % 2 == 0), 0, world.clicks(76, scores))
+    names = {name for check, name in found(watch(rows, clicks)) if check == "calibration"}
+    assert len([name for name in names if name.startswith("n0=above ")]) == 1
+    assert not any(name.startswith(("c0=", "n0=up to", "n0=__")) for name in names)
 
 
 def test_clicks_given_the_score_that_change_are_a_finding_apart_from_the_fields(world: World, watch: Watch) -> None:

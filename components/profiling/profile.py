@@ -73,6 +73,11 @@ class ReferenceProfile:
         """Mean score of the reference rows."""
         return float(self.tally.score_sums.sum() / self.num_rows)
 
+    @property
+    def score_variance(self) -> float:
+        """Variance of the sample's scores."""
+        return float(np.var(self.sample[SCORE].to_numpy()))
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ReferenceProfile):
             return NotImplemented

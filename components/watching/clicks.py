@@ -118,7 +118,7 @@ def measure_concept(reference: QualityReference, tally: QualityTally, limits: Li
 
 def changes_by_score(reference: QualityReference, tally: QualityTally, num_bins: int) -> str:
     """The bins of scores whose clicks changed most, in words."""
-    rows, clicks, scores, _ = tally.by_bin.T
+    rows, clicks, scores, _ = tally.by_bin[0].T
     known = np.array([(one.num_rows * one.click_rate, one.num_rows * one.mean_score) for one in reference.bins])
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = np.nan_to_num(clicks / scores * known[:, 1] / known[:, 0], nan=1.0, posinf=1.0)
@@ -136,7 +136,7 @@ def _merged_bins(
     """Clicks, scores and variances here, clicks and scores of the reference, of bins merged in the order of scores."""
     merged: list[np.ndarray[tuple[int], np.dtype[np.float64]]] = []
     open_bin = np.zeros(5)
-    for one, (_, clicks, scores, variances) in zip(reference.bins, tally.by_bin, strict=True):
+    for one, (_, clicks, scores, variances) in zip(reference.bins, tally.by_bin[0], strict=True):
         known = one.num_rows * one.click_rate, one.num_rows * one.mean_score
         open_bin = open_bin + np.array([clicks, scores, variances, *known])
         if min(open_bin[3], open_bin[1]) >= minimum_clicks:

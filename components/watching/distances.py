@@ -1,6 +1,6 @@
 """How far two logs are apart, and what chance alone does to that number; no decision is made here.
 
-Shape letters: B bins, H hours of the day.
+Shape letters: B bins, H hours of the day, W hours that the reference knows.
 """
 
 from __future__ import annotations
@@ -25,21 +25,50 @@ class Expectation:
     num_rows: float
 
 
-def expectation(reference: Counts, reference_rows: Counts, served_rows: Counts, minimum_hour_rows: int) -> Expectation:
-    """Weigh the reference (H, B) by the hours at which rows were served (direct standardisation).
+@dataclass(frozen=True, eq=False)
+class HourMix:
+    """The hours of the day at which rows were served, by which the reference is weighed (direct standardisation).
 
-    An hour with fewer than `minimum_hour_rows` reference rows is expected to look like all hours together. The
-    precision follows from the variance of a weighted mean: 1 / sum(weight^2 / rows).
+    hours     (W,) those that the reference knows well enough, and their `weights` (W,): share of the served rows over the
+              hour's reference rows
+    pooled    the same for all other hours together, which are expected to look like the whole reference
+    num_rows  as many reference rows as would give shares of this precision: 1 / sum(weight^2 / rows)
+    """
+
+    hours: Counts
+    weights: Floats
+    pooled: float
+    num_rows: float
+
+    def expect(self, reference: Counts | Floats) -> Expectation:
+        """The shares to be expected by counts of the reference (H, B)."""
+        shares = self.weights @ reference[self.hours]
+        if self.pooled > 0:
+            shares = shares + self.pooled * reference.sum(axis=0)
+        return Expectation(shares, self.num_rows)
+
+
+def hour_mix(reference_rows: Counts, served_rows: Counts, minimum_hour_rows: int) -> HourMix:
+    """Weigh the reference's hours (H,) by those of the served rows (H,).
+
+    An hour with fewer than `minimum_hour_rows` reference rows is expected to look like all hours together.
     """
     weights = served_rows / served_rows.sum()
     has_own = (reference_rows >= minimum_hour_rows) & (served_rows > 0)
-    shares = weights[has_own] @ (reference[has_own] / reference_rows[has_own, None])
-    variance = float((weights[has_own] ** 2 / reference_rows[has_own]).sum())
-    pooled_weight = float(weights[~has_own].sum())
-    if pooled_weight > 0:
-        shares = shares + pooled_weight * (reference.sum(axis=0) / reference_rows.sum())
-        variance += pooled_weight**2 / float(reference_rows.sum())
-    return Expectation(shares, 1 / variance)
+    hours = np.flatnonzero(has_own)
+    own = weights[hours] / reference_rows[hours]
+    variance = float(own @ weights[hours])
+    pooled = float(weights[~has_own].sum())
+    if pooled > 0:
+        variance += pooled**2 / float(reference_rows.sum())
+    return HourMix(hours, own, pooled / float(reference_rows.sum()), 1 / variance)
+
+
+def expectation(
+    reference: Counts | Floats, reference_rows: Counts, served_rows: Counts, minimum_hour_rows: int
+) -> Expectation:
+    """What the reference (H, B) leads one to expect of rows served at these hours; see `hour_mix`."""
+    return hour_mix(reference_rows, served_rows, minimum_hour_rows).expect(reference)
 
 
 def pool_rare_bins(served: Floats, expected: Floats, minimum_rows: int) -> tuple[Floats, Floats]:

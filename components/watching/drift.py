@@ -74,7 +74,8 @@ class Quality(Strict):
 
     slice                   "all", or field=value
     calibration_ratio       mean score / click rate
-    calibration_error       ECE over the reference's bins of scores, and _null: its quantile under perfect calibration
+    calibration_error       ECE over the reference's bins of scores, and _null: its quantile under perfect calibration (a
+                            bootstrap interval of ECE would be biased upwards)
     the figures             with approximate intervals; null where a class is absent
     the reference_* ones    of the same slice in the champion's test evaluation; null where it has none
     """
@@ -92,6 +93,21 @@ class Quality(Strict):
     reference_log_loss: float | None
     reference_normalised_entropy: float | None
     reference_calibration_ratio: float | None
+    reference_calibration_error: float | None
+
+
+@dataclass(frozen=True)
+class Quantiles(Strict):
+    """Where a numeric field's values lie: at each share of the reference's rows, its value there and that of served rows.
+
+    num_rows  sampled served rows with a value
+    """
+
+    field: str
+    shares: tuple[float, ...]
+    reference: tuple[float, ...]
+    served: tuple[float, ...]
+    num_rows: int
 
 
 @dataclass(frozen=True)
@@ -128,12 +144,13 @@ class DriftFacts(Strict):
     first_time, last_time  of the served rows, ISO 8601 UTC; null for a log without time
     num_settled            rows whose click is final
     figures                mean score, click rate, AUC and log loss of served rows and, as reference_*, of the champion's
-                           test rows; as estimated_*, what calibrated scores promise of the rows whose click is not final
+                           test rows, as expected_* of its test rows at the same hours; as estimated_*, what calibrated scores promise of the rows whose click is not final
                            yet; null where undefined
     quality                of rows whose click is final: all of them first, then slice by slice
     notes                  what could not be measured, and why
     notable                measures that the false-discovery rate lets in although they are no finding, in order
     findings               the most urgent first, then the surest, then the largest
+    quantiles              of numeric fields, in the profile's order
     """
 
     status: Status
@@ -150,6 +167,7 @@ class DriftFacts(Strict):
     notable: tuple[str, ...]
     findings: tuple[Finding, ...]
     measures: tuple[Measure, ...]
+    quantiles: tuple[Quantiles, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -8,40 +8,34 @@ from __future__ import annotations
 import numpy as np
 
 from components.profiling import FieldBins, ReferenceProfile, Tally
-from components.profiling.binning import FIRST_VALUE_BIN, INVALID_SCORE_BIN, MISSING_BIN, Floats
+from components.profiling.binning import FIRST_VALUE_BIN, MISSING_BIN
+from components.watching.comparing import measure_stability, measure_usual_share, mix_of
 from components.watching.distances import (
     Expectation,
-    expectation,
-    jensen_shannon_distance,
+    HourMix,
     one_sided,
-    pool_rare_bins,
-    population_stability_index,
     share_root,
     share_root_against,
-    stability_null,
     stability_terms,
-    two_sided,
 )
 from components.watching.drift import Measure
 from components.watching.limits import Levels, Limits
+from components.watching.scores import measure_scores
 
 
 def measure_counts(
     profile: ReferenceProfile, tally: Tally, fields: tuple[FieldBins, ...], limits: Limits, levels: Levels
 ) -> tuple[Measure, ...]:
     """All checks that counts are enough for: those of `fields` and of the scores' distribution."""
-    measures = [measure for field in fields for measure in _measure_field(profile, tally, field, limits, levels)]
-    invalid = int(tally.counts["scores"][:, INVALID_SCORE_BIN].sum())
-    measures.append(Measure("score_invalid", "all", invalid, None, 0.0, float(invalid), tally.num_rows))
-    valid = slice(INVALID_SCORE_BIN + 1, None)
-    measures += _measure_stability("score_drift", "all", profile, tally, "scores", valid, limits, levels)
-    return tuple(measures)
+    mix = mix_of(profile, tally, limits)
+    measures = [measure for field in fields for measure in _measure_field(profile, tally, mix, field, limits, levels)]
+    return (*measures, *measure_scores(profile, tally, limits, levels))
 
 
 def movers(profile: ReferenceProfile, tally: Tally, field: FieldBins, limits: Limits, num_movers: int) -> str:
     """The bins that add most to a field's PSI, in words."""
     name = f"field:{field.name}"
-    expected = _expect(profile, tally, name, limits)
+    expected = mix_of(profile, tally, limits).expect(profile.tally.counts[name])
     served = tally.counts[name].sum(axis=0).astype(np.float64)
     present = np.arange(len(served)) != MISSING_BIN
     served_shares = served * present / max(served[present].sum(), 1)
@@ -69,16 +63,17 @@ def vanished(
     if field.kind != "categorical" or not field.values:
         return None, ()
     name = f"field:{field.name}"
-    expected = expected or _expect(profile, tally, name, limits)
+    expected = expected or mix_of(profile, tally, limits).expect(profile.tally.counts[name])
     served = tally.counts[name].sum(axis=0)[FIRST_VALUE_BIN:]
     shares = expected.shares[FIRST_VALUE_BIN:]
-    log_chance = shares * expected.num_rows * np.log(expected.num_rows / (expected.num_rows + tally.num_rows))
+    absent = np.flatnonzero(served == 0)
+    log_chance = shares[absent] * expected.num_rows * np.log(expected.num_rows / (expected.num_rows + tally.num_rows))
     p_values = np.minimum(np.exp(log_chance) * len(shares), 1.0)
     level = levels.of("field_vanished")
-    is_gone = (served == 0) & (p_values <= level)
-    gone = np.flatnonzero(is_gone)[np.argsort(-shares[is_gone], kind="stable")]
-    measured = float(shares[is_gone].sum())
-    p_value = float(p_values[served == 0].min(initial=1.0))
+    gone = absent[p_values <= level]
+    gone = gone[np.argsort(-shares[gone], kind="stable")]
+    measured = float(shares[gone].sum())
+    p_value = float(p_values.min(initial=1.0))
     effect = measured / limits.minimum_share_change
     measure = Measure(
         "field_vanished", field.name, measured, 0.0, limits.minimum_share_change, effect, tally.num_rows, p_value, level
@@ -87,12 +82,13 @@ def vanished(
 
 
 def _measure_field(
-    profile: ReferenceProfile, tally: Tally, field: FieldBins, limits: Limits, levels: Levels
+    profile: ReferenceProfile, tally: Tally, mix: HourMix, field: FieldBins, limits: Limits, levels: Levels
 ) -> tuple[Measure, ...]:
     name = f"field:{field.name}"
     num_rows = tally.num_rows
-    expected = _expect(profile, tally, name, limits)
-    num_missing = int(tally.counts[name][:, MISSING_BIN].sum())
+    expected = mix.expect(profile.tally.counts[name])
+    served = tally.counts[name].sum(axis=0)
+    num_missing = int(served[MISSING_BIN])
     missing, expected_missing = num_missing / num_rows, float(expected.shares[MISSING_BIN])
     change = limits.minimum_share_change
     page = levels.of("field_empty")
@@ -113,15 +109,12 @@ def _measure_field(
     share = int(tally.counts[f"out_of_range:{field.name}"].sum()) / num_rows
     measures.append(Measure("field_range", field.name, share, None, change, share / change, num_rows))
 
-    root = _root(num_missing, num_rows, expected)
-    effect = abs(missing - expected_missing) / change
-    limit = expected_missing + change if missing >= expected_missing else expected_missing - change
     level = levels.of("field_missing")
     measures.append(
-        Measure("field_missing", field.name, missing, expected_missing, limit, effect, num_rows, two_sided(root), level)
+        measure_usual_share("field_missing", field.name, num_missing, num_rows, expected, MISSING_BIN, change, level)
     )
 
-    unseen = _expect(profile, tally, f"unseen:{field.name}", limits)
+    unseen = mix.expect(profile.tally.counts[f"unseen:{field.name}"])
     num_unseen, usual = int(tally.counts[f"unseen:{field.name}"].sum()), float(unseen.shares[0])
     p_value = one_sided(_root(num_unseen, num_rows, unseen))
     share = num_unseen / num_rows
@@ -131,45 +124,12 @@ def _measure_field(
     gone, _ = vanished(profile, tally, field, limits, levels, expected)
     measures += [] if gone is None else [gone]
     present = slice(MISSING_BIN + 1, None)
-    measures += _measure_stability("field_drift", field.name, profile, tally, name, present, limits, levels)
+    measures += measure_stability(
+        "field_drift", field.name, served.astype(np.float64), expected, present, limits, levels
+    )
     return tuple(measures)
 
 
 def _root(num_hits: int, num_rows: int, expected: Expectation) -> float:
     """How sure it is that a share of rows is not that of the reference's bin 0."""
     return share_root(num_hits, num_rows, float(expected.shares[0]) * expected.num_rows, expected.num_rows)
-
-
-def _measure_stability(
-    check: str,
-    slice_name: str,
-    profile: ReferenceProfile,
-    tally: Tally,
-    name: str,
-    bins: slice,
-    limits: Limits,
-    levels: Levels,
-) -> tuple[Measure, ...]:
-    """PSI and Jensen-Shannon distance over `bins`; nothing where too few rows leave only one bin."""
-    expected = _expect(profile, tally, name, limits)
-    served = tally.counts[name].sum(axis=0)[bins].astype(np.float64)
-    reference: Floats = expected.shares[bins] * expected.num_rows
-    if served.sum() == 0 or reference.sum() == 0:
-        return ()
-    served, reference = pool_rare_bins(served, reference, limits.minimum_bin_rows)
-    if len(served) < 2:
-        return ()
-    level = levels.of(check)
-    null = stability_null(len(served), float(served.sum()), float(reference.sum()), level)
-    measured = population_stability_index(served, reference)
-    limit = max(null.quantile, null.mean + limits.minimum_psi)
-    effect = (measured - null.mean) / limits.minimum_psi
-    distance = jensen_shannon_distance(served, reference)
-    p_value, num_rows = null.p_value(measured), int(served.sum())
-    return (Measure(check, slice_name, measured, None, limit, effect, num_rows, p_value, level, None, distance),)
-
-
-def _expect(profile: ReferenceProfile, tally: Tally, name: str, limits: Limits) -> Expectation:
-    return expectation(
-        profile.tally.counts[name], profile.tally.rows_by_hour, tally.rows_by_hour, limits.minimum_hour_rows
-    )

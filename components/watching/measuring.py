@@ -14,11 +14,12 @@ import polars as pl
 from components.profiling import FieldBins, ReferenceProfile
 from components.profiling.binning import FIRST_VALUE_BIN, Floats
 from components.watching.distances import two_sided
-from components.watching.drift import Measure
+from components.watching.drift import Measure, Quantiles
 from components.watching.limits import Levels, Limits
 
 _LOWEST_QUANTILE, _HIGHEST_QUANTILE = 0.05, 0.95  # further out a sample says little
 _QUANTILES_AT_LEAST = 3
+_SHOWN_SHARES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 def measure_share(check: str, num_hits: int, num_rows: int, maximum: float) -> Measure:
@@ -60,6 +61,24 @@ def measure_unit(profile: ReferenceProfile, sample: pl.DataFrame, field: FieldBi
     limit = limits.minimum_unit_factor if factor >= 0 else 1 / limits.minimum_unit_factor
     effect = abs(factor) / smallest if agree else 0.0
     return Measure("field_unit", field.name, math.exp(factor), 1.0, limit, effect, len(values))
+
+
+def quantiles_of(profile: ReferenceProfile, sample: pl.DataFrame, field: FieldBins) -> Quantiles | None:
+    """Where the sample's numbers lie beside the reference's, at its bucket edges nearest to a few round shares.
+
+    None for a categorical field, and where either has no number.
+    """
+    if field.kind != "numeric":
+        return None
+    counts = profile.tally.counts[f"field:{field.name}"].sum(axis=0)[FIRST_VALUE_BIN:]
+    values = sample[field.name].drop_nulls().drop_nans().to_numpy()
+    if len(values) == 0 or len(field.edges) == 0:
+        return None
+    known = counts.cumsum()[:-1] / counts.sum()
+    chosen = np.unique([int(np.abs(known - share).argmin()) for share in _SHOWN_SHARES])
+    shares = tuple(known[chosen].tolist())
+    served = tuple(np.quantile(values, shares).tolist())
+    return Quantiles(field.name, shares, tuple(field.edges[number] for number in chosen), served, len(values))
 
 
 def measure_volume(num_rows: int, past: Sequence[int], limits: Limits, levels: Levels) -> Measure | None:

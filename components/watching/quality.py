@@ -36,7 +36,7 @@ class QualityTally:
     by_click   (G, 2, 4): rows, scores, losses and squared losses of rows without (0) and with a click (1)
     variances  (G,) sums of score * (1 - score)
     grid       (G, 2, K) rows by click and cell of the score
-    by_bin     (C, 4): rows, clicks, scores and variances by the reference's bin of scores
+    by_bin     (G, C, 4): rows, clicks, scores and variances by the reference's bin of scores
     """
 
     by_click: Floats
@@ -60,7 +60,7 @@ class QualityTally:
             np.zeros((num_groups, 2, 4)),
             np.zeros(num_groups),
             np.zeros((num_groups, 2, NUM_CELLS), dtype=np.int64),
-            np.zeros((len(reference.bins), 4)),
+            np.zeros((num_groups, len(reference.bins), 4)),
         )
 
     def num_rows(self, group: int) -> int:
@@ -110,7 +110,8 @@ def count_quality(
     numbered = {group.name: number for number, group in enumerate(reference.groups)}
     codes = [np.zeros(len(clicks), dtype=np.int64)]
     codes += [_groups_of(rows, name, reference, schema, numbered) for name in _slice_fields(reference)]
-    num_groups = len(reference.groups)
+    num_groups, num_bins = len(reference.groups), len(reference.bins)
+    bins = bins_of(scores, reference)
     for groups in codes:
         is_in = groups >= 0
         chosen = groups[is_in]
@@ -121,10 +122,11 @@ def count_quality(
         tally.variances[:] += np.bincount(chosen, variances[is_in], num_groups)
         counted = np.bincount(places * NUM_CELLS + cells[is_in], minlength=2 * num_groups * NUM_CELLS)
         tally.grid[:] += counted.reshape(num_groups, 2, NUM_CELLS)
-    if reference.bins:
-        bins = bins_of(scores, reference)
-        for column, weights in enumerate((None, is_click.astype(np.float64), scores, variances)):
-            tally.by_bin[:, column] += np.bincount(bins, weights, len(reference.bins))
+        if num_bins:
+            places = chosen * num_bins + bins[is_in]
+            for column, weights in enumerate((None, is_click, scores, variances)):
+                sums = np.bincount(places, None if weights is None else weights[is_in], num_groups * num_bins)
+                tally.by_bin[:, :, column] += sums.reshape(num_groups, num_bins)
     return tally
 
 
@@ -146,7 +148,7 @@ def _figures(
 ) -> Quality:
     known: GroupReference = reference.groups[group]
     num_rows, num_clicks = tally.num_rows(group), tally.num_clicks(group)
-    error, null = _calibration_error(tally, confidence, seed) if group == 0 else (None, None)
+    error, null = _calibration_error(tally, group, confidence, seed)
     has_both = 0 < num_clicks < num_rows
     auc = tally.auc(group)
     log_loss, entropy = _losses(tally, group, quantile)
@@ -167,6 +169,7 @@ def _figures(
         reference_log_loss=known.log_loss,
         reference_normalised_entropy=known.normalised_entropy,
         reference_calibration_ratio=known.calibration_ratio,
+        reference_calibration_error=reference.calibration_error if group == 0 else None,
     )
 
 
@@ -188,9 +191,11 @@ def _losses(tally: QualityTally, group: int, quantile: float) -> tuple[Interval,
     return log_loss, _interval(ratio, quantile * deviation)
 
 
-def _calibration_error(tally: QualityTally, confidence: float, seed: int) -> tuple[float | None, float | None]:
+def _calibration_error(
+    tally: QualityTally, group: int, confidence: float, seed: int
+) -> tuple[float | None, float | None]:
     """ECE over the reference's bins, and its quantile if clicks were drawn from the scores (normal law by bin)."""
-    rows, clicks, scores, variances = tally.by_bin.T
+    rows, clicks, scores, variances = tally.by_bin[group].T
     if not rows.sum():
         return None, None
     draws = np.random.default_rng(seed).normal(size=(_NUM_NULL_DRAWS, len(rows))) * np.sqrt(variances)
@@ -211,11 +216,25 @@ def _groups_of(
 ) -> Counts:
     """The group of each row (R,) by one field; -1 where it belongs to none."""
     field = next(field for field in schema.fields if field.name == name)
+    groups = [group for group in reference.groups if group.field == name]
     values = rows[name] if not field.is_from_time else _time_in_words(rows[TIME], field.kind)
-    known = [group.value for group in reference.groups if group.field == name and group.value is not None]
-    numbers = np.array([numbered[f"{name}={value}"] for value in known] + [-1], dtype=np.int64)
-    codes = values.cast(pl.Enum(known), strict=False).to_physical().cast(pl.Int64).fill_null(len(known))
-    return np.asarray(numbers[codes.to_numpy()])
+    if field.kind == "numeric":
+        values = values.fill_nan(None)
+    is_missing = values.is_null().to_numpy()
+    rest = next((numbered[group.name] for group in groups if group.is_rest), -1)
+    known = [group for group in groups if group.value is not None]
+    numbers = np.array([*(numbered[group.name] for group in known), rest], dtype=np.int64)
+    if field.kind == "numeric":
+        bounds = [(-np.inf, np.inf) if group.bounds is None else group.bounds for group in known]
+        given = values.fill_null(np.nan).to_numpy()
+        codes = np.full(len(given), len(known))
+        for number, (above, up_to) in enumerate(bounds):
+            codes[(given > above) & (given <= up_to)] = number
+    else:
+        words = pl.Enum([group.value for group in known if group.value is not None])
+        codes = values.cast(words, strict=False).to_physical().cast(pl.Int64).fill_null(len(known)).to_numpy()
+    missing = next((numbered[group.name] for group in groups if group.is_missing), rest)
+    return np.where(is_missing, missing, numbers[codes])
 
 
 def _time_in_words(times: pl.Series, kind: str) -> pl.Series:

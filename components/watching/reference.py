@@ -18,9 +18,11 @@ from components.errors import IntegrityError
 from components.log import LogSchema
 from components.metrics import ReliabilityBin
 from components.profiling import ReferenceProfile
+from components.profiling.binning import MISSING, OTHER
 from components.strict import Strict, parse
 
 ALL = "all"
+_DIGITS = 6  # of a bound in the words of a slice
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,9 @@ class Interval(Strict):
 class GroupReference:
     """One slice of the champion's test rows.
 
-    field, value  None and None for all rows
+    field, value  None and None for all rows; value is None for rows without one, and for all values without a slice
+    is_rest       the rows of all values that have no slice of their own
+    bounds        of a range of numbers: above the first, up to the second
     score_sum     sum of its scores
     figures       None where a class was absent
     """
@@ -49,11 +53,20 @@ class GroupReference:
     auc: float | None
     log_loss: float | None
     normalised_entropy: float | None
+    is_rest: bool = False
+    bounds: tuple[float, float] | None = None
+
+    @property
+    def is_missing(self) -> bool:
+        """The rows without a value of the field."""
+        return self.field is not None and self.value is None and not self.is_rest
 
     @property
     def name(self) -> str:
         """As alerts and figures name it: "all", or field=value."""
-        return ALL if self.field is None else f"{self.field}={self.value}"
+        if self.field is None:
+            return ALL
+        return f"{self.field}={OTHER if self.is_rest else MISSING if self.value is None else self.value}"
 
     @property
     def calibration_ratio(self) -> float | None:
@@ -79,16 +92,22 @@ class QualityReference:
         return self.groups[0]
 
     @property
+    def calibration_error(self) -> float | None:
+        """ECE of all test rows; None without bins."""
+        rows = sum(one.num_rows for one in self.bins)
+        apart = sum(one.num_rows * abs(one.mean_score - one.click_rate) for one in self.bins)
+        return apart / rows if rows else None
+
+    @property
     def num_slices(self) -> int:
         """Slices beside "all"."""
         return len(self.groups) - 1
 
 
 def read_reference(folder: Path, schema: LogSchema) -> QualityReference:
-    """Read a bundle's figures of all test rows, of every slice of one known value, and its reliability diagram.
+    """Read a bundle's figures of all test rows, of every slice, and its reliability diagram.
 
-    Slices of number ranges and of "all other values" are left out: their words do not say where a row belongs. Raises
-    IntegrityError for files that do not hold what an evaluation holds.
+    Raises IntegrityError for files that do not hold what an evaluation of this schema holds.
     """
     path = folder / "evaluation.json"
     content = read_json(path)
@@ -97,7 +116,7 @@ def read_reference(folder: Path, schema: LogSchema) -> QualityReference:
         raise IntegrityError(f"{path}: no evaluation of a challenger; run fetch again")
     confidence = content.get("confidence")
     overall = parse(_Overall, _part(figures, _Overall) | {"confidence": confidence}, str(path), IntegrityError)
-    told_apart = {field.name for field in schema.fields if field.kind != "numeric"}
+    kinds = {field.name: field.kind for field in schema.fields}
     groups = [
         GroupReference(
             None,
@@ -125,9 +144,11 @@ def read_reference(folder: Path, schema: LogSchema) -> QualityReference:
             one.auc,
             one.log_loss,
             one.normalised_entropy,
+            one.is_rest,
+            None if one.value is None or kinds[one.field] != "numeric" else _bounds_of(one.value, path),
         )
         for one in read.slices
-        if one.field in told_apart and one.value is not None and not one.is_rest
+        if one.field in kinds
     ]
     return QualityReference(tuple(groups), read.bins, _inflation(overall))
 
@@ -171,6 +192,30 @@ class _Slice(Strict):
 class _Tables(Strict):
     slices: tuple[_Slice, ...]
     bins: tuple[ReliabilityBin, ...]
+
+
+def _bounds_of(words: str, place: Path) -> tuple[float, float]:
+    """The bounds that a range of numbers is named by: "up to 2.5", "2.5 to 4", "above 4".
+
+    The words hold six digits, so a bound is the largest number that is written so: values at the bound itself, which may be
+    many rows, then fall on the side where the evaluation has them.
+    """
+    if words.startswith("up to "):
+        low, high = None, words.removeprefix("up to ")
+    elif words.startswith("above "):
+        low, high = words.removeprefix("above "), None
+    else:
+        low, _, high = words.partition(" to ")
+    try:
+        return -math.inf if low is None else _largest_of(low), math.inf if high is None else _largest_of(high)
+    except ValueError as error:
+        raise IntegrityError(f"{place}: '{words}' is no range of numbers; run fetch again") from error
+
+
+def _largest_of(words: str) -> float:
+    """The largest number that six digits write as these: half a unit of the sixth digit more."""
+    number = float(words)
+    return number if number == 0 else number + 0.5 * 10.0 ** (math.floor(math.log10(abs(number))) - _DIGITS + 1)
 
 
 def _part(content: dict[str, Any], kind: type[Strict]) -> dict[str, Any]:

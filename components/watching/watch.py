@@ -32,10 +32,11 @@ from components.watching.drift import Drift, DriftFacts, Measure, with_discoveri
 from components.watching.estimating import ESTIMATE_NOTE, estimated_figures
 from components.watching.fields import measure_counts
 from components.watching.limits import Limits
-from components.watching.measuring import measure_share, measure_skew, measure_unit
+from components.watching.measuring import measure_share, measure_skew, measure_unit, quantiles_of
 from components.watching.quality import figures_of
 from components.watching.reference import QualityReference, read_reference, reference_of_profile
 from components.watching.report import write_report
+from components.watching.scores import expected_click_rate, expected_mean_score
 from components.watching.since import first_seen, iso
 from components.watching.words import Evidence, find, notable, status_of
 from components.workbench import Workbench
@@ -142,6 +143,7 @@ def compare_served(champion: Champion, served_log: ServedLog, params: WatchParam
     if profile.binning.has_time and any(measure.is_finding for measure in measured):
         since |= first_seen(seen.sample, yardstick, fields, params.since_parts, params, levels)
     rows = "all served rows of the window" if first_time is None else f"rows served from {first_time} to {last_time}"
+    quantiles = [quantiles_of(profile, seen.sample, field) for field in fields]
     evidence = Evidence(yardstick, seen, params, levels, params.num_movers)
     findings = find(measured, evidence, since, rows)
 
@@ -154,12 +156,13 @@ def compare_served(champion: Champion, served_log: ServedLog, params: WatchParam
         last_time=last_time,
         num_rows=num_rows,
         num_settled=seen.quality.num_rows(0),
-        figures=_figures(seen, profile, reference),
+        figures=_figures(seen, profile, reference, params),
         quality=figures_of(seen.quality, reference, params.confidence, params.seed),
         notes=tuple(notes),
         notable=notable(measured, params.discovery_rate),
         findings=findings,
         measures=measured,
+        quantiles=tuple(one for one in quantiles if one is not None),
     )
     return Comparison(facts, seen.sample)
 
@@ -242,7 +245,9 @@ def _skew(sample: pl.DataFrame, scorer: Scorer, digest: str, params: WatchParams
     return [measure_skew(rows[SERVED_SCORE].to_numpy(), scorer.score(rows), params)]
 
 
-def _figures(seen: Seen, profile: ReferenceProfile, reference: QualityReference) -> dict[str, float | None]:
+def _figures(
+    seen: Seen, profile: ReferenceProfile, reference: QualityReference, limits: Limits
+) -> dict[str, float | None]:
     quality, overall = seen.quality, reference.overall
     num_rows, num_clicks = quality.num_rows(0), quality.num_clicks(0)
     num_valid = seen.tally.counts["scores"][:, 1:].sum()
@@ -253,7 +258,9 @@ def _figures(seen: Seen, profile: ReferenceProfile, reference: QualityReference)
     )
     figures = {
         "mean_score": float(seen.tally.score_sums.sum() / num_valid) if num_valid else None,
+        "expected_mean_score": float(expected_mean_score(profile, seen.tally, limits).shares[0]) if num_valid else None,
         "click_rate": num_clicks / num_rows if num_rows else None,
+        "expected_click_rate": expected_click_rate(profile, seen.tally, limits),
         "auc": auc,
         "log_loss": log_loss if auc is not None else None,
         "normalised_entropy": entropy,

@@ -23,6 +23,8 @@ _SHARES = {
     "field_missing": "without a value",
     "field_unseen": "a value that is unknown to the champion",
     "field_range": "a number outside the promised range",
+    "score_lowest": "a score among the reference's lowest",
+    "score_highest": "a score among the reference's highest",
     "stale_bundle": "scored by another bundle than the champion",
     "duplicates": "repeat an impression that is in the log already",
     "outside": "a time outside the window",
@@ -100,6 +102,8 @@ def describe(measure: Measure) -> str:
             return f"column '{measure.slice}' is absent from {rows}, or of another type"
         case "score_invalid":
             return f"{measured:,.0f} of {rows} carry a score that is no probability; none may"
+        case "score_mean":
+            return f"mean score {measured:.4f} over {rows}, {expected:.4f} in the reference at these hours (limit {limit:.4f})"
         case "score_skew":
             return (
                 f"served and offline score of the same row lie up to {measured:.2g} apart in {rows}, limit {limit:.2g}"

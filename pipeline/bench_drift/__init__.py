@@ -7,6 +7,7 @@ speed   ten million rows through the whole stage
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -15,10 +16,13 @@ from typing import Any
 from components.watching import WatchParams
 from components.workbench import Progress
 from pipeline.alerting.params import WarnParams
-from pipeline.bench_drift.faults import Trials, try_click_faults, try_row_faults
+from pipeline.bench_drift.click_faults import try_click_faults
+from pipeline.bench_drift.faults import try_row_faults
+from pipeline.bench_drift.kept import Kept
 from pipeline.bench_drift.peers import Peer
-from pipeline.bench_drift.quiet import DAYS_PER_QUARTER, DAYS_PER_WEEK, watch_quiet_days
+from pipeline.bench_drift.quiet import DAYS_PER_QUARTER, DAYS_PER_WEEK, QuietDays, watch_quiet_worlds
 from pipeline.bench_drift.speed import time_watch
+from pipeline.bench_drift.trials import Trials
 from pipeline.params import read_settings
 
 PARTS = ("quiet", "faults", "speed")
@@ -28,24 +32,37 @@ MANY_ROWS = 10_000_000
 
 
 def run_bench_drift(
-    root: Path, only: str | None, days: int, seeds: int, trials: int, peer_trials: int, rows: int, progress: Progress
+    root: Path,
+    only: str | None,
+    days: int,
+    seeds: int,
+    trials: int,
+    peer_trials: int,
+    rows: int,
+    kept_in: Path | None,
+    progress: Progress,
 ) -> dict[str, Any]:
-    """Run the parts asked for (all by default) with the workspace's params; tables on stderr, the figures given back."""
+    """Run the parts asked for (all by default) with the workspace's params; tables on stderr, the figures given back.
+
+    kept_in  folder of results that are not computed again while code and params stay what they are
+    """
     settings = read_settings(root)
     params, objective = settings.section("watch", WatchParams), settings.section("warn", WarnParams).objective
+    kept = Kept(kept_in, json.dumps([asdict(params), asdict(objective)]))
     figures: dict[str, Any] = {}
     if only in (None, "quiet"):
-        quiet = watch_quiet_days(days, seeds, NUM_FIELDS, 480_000, REFERENCE_ROWS, params, objective, progress)
+        quiet_days = QuietDays(days, NUM_FIELDS, 480_000, REFERENCE_ROWS)
+        quiet = watch_quiet_worlds(quiet_days, seeds, params, objective, kept, progress)
         _say(f"{quiet.num_windows:,} quiet hours: incidents {dict(quiet.incidents)}, by check {dict(quiet.checks)}")
         figures["false_pages_per_quarter"] = quiet.per_days("page", DAYS_PER_QUARTER)
         figures["false_tickets_per_week"] = quiet.per_days("ticket", DAYS_PER_WEEK)
-        figures["quiet"] = {key: value for key, value in asdict(quiet).items() if key != "seeds_with_pages"}
+        figures["quiet"] = asdict(quiet)
     if only in (None, "faults"):
+        of_clicks, powers = try_click_faults(trials, params, kept, progress)
         peer = Peer(peer_trials, 5_000) if peer_trials else None
-        found = try_row_faults(trials, 5_000, peer, params, progress)
-        of_clicks, powers = try_click_faults(trials, params, progress)
-        found |= of_clicks
+        found = try_row_faults(trials, 5_000, peer, params, kept, progress) | of_clicks
         _say(_table(found, peer))
+        _say(_power_table(powers, trials))
         figures["detection"] = {name: one.share for name, one in found.items() if name != "none"}
         figures["mean_hours"] = {name: one.mean_hours for name, one in found.items() if one.hours}
         figures["power_by_rows"] = powers
@@ -54,6 +71,11 @@ def run_bench_drift(
         figures["seconds_10m_rows" if rows == MANY_ROWS else "seconds"] = seconds
         figures |= {"processor_seconds": processor_seconds, "rows": rows}
     return figures
+
+
+def _power_table(powers: dict[int, float], trials: int) -> str:
+    lines = [f"| rows | click rate -5 % found in the first hour, of {trials} |", "|---|---|"]
+    return "\n".join([*lines, *(f"| {rows:,} | {power:.0%} |" for rows, power in sorted(powers.items()))])
 
 
 def _table(found: dict[str, Trials], peer: Peer | None) -> str:

@@ -15,8 +15,9 @@ import polars as pl
 from components.metrics import ReliabilityBin
 from components.profiling import Binning, FieldBins, ReferenceProfile, Tally
 from components.profiling.binning import HOURS
+from components.profiling.profile import SCORE
 from components.watching.clicks import measure_quality
-from components.watching.drift import Finding, Measure, with_discoveries
+from components.watching.drift import Finding
 from components.watching.fields import measure_counts
 from components.watching.limits import Limits
 from components.watching.quality import NUM_CELLS, QualityTally, cells_of
@@ -46,15 +47,17 @@ class CountedWorld:
     def tally(self, generator: np.random.Generator, num_rows: Array) -> Tally:
         """Counts of a log with `num_rows` (H,) rows by hour."""
         counts = {"rows": num_rows[:, None], "settled": num_rows[:, None] * 0, "clicks": num_rows[:, None] * 0}
-        score_bins = self._score_bins()
-        mass = np.bincount(score_bins, self.cells.sum(axis=0), self.binning.num_score_bins)
-        counts["scores"] = generator.multinomial(num_rows, mass)
+        hours = np.flatnonzero(num_rows)
+        cells = np.zeros((HOURS, NUM_CELLS), dtype=np.int64)
+        cells[hours] = generator.multinomial(num_rows[hours], self.cells.sum(axis=0))
+        counts["scores"] = cells @ np.eye(self.binning.num_score_bins, dtype=np.int64)[self._score_bins()]
         for field in self.binning.fields:
-            drawn = generator.multinomial(num_rows, self.shares[field.name])
+            drawn = np.zeros((HOURS, field.num_bins), dtype=np.int64)
+            drawn[hours] = generator.multinomial(num_rows[hours], self.shares[field.name])
             counts[f"field:{field.name}"] = drawn
             counts[f"unseen:{field.name}"] = generator.binomial(drawn[:, 1:2], _UNSEEN_SHARE)
             counts[f"out_of_range:{field.name}"] = np.zeros((HOURS, 1), dtype=np.int64)
-        return Tally(counts, np.zeros(HOURS))
+        return Tally(counts, np.asarray(cells @ self.scores, dtype=np.float64))
 
     def clicked(
         self, generator: np.random.Generator, num_rows: int, reference: QualityReference, factors: Array
@@ -92,7 +95,8 @@ class CountedWorld:
     def profile(self, generator: np.random.Generator, num_rows: int) -> ReferenceProfile:
         """The reference profile of so many rows, spread over the day as `by_hour`."""
         tally = self.tally(generator, by_hour(num_rows))
-        return ReferenceProfile(self.binning, tally, None, None, {}, pl.DataFrame())
+        sample = generator.choice(self.scores, PROFILE.sample_rows, p=self.cells.sum(axis=0))
+        return ReferenceProfile(self.binning, tally, None, None, {}, pl.DataFrame({SCORE: sample}))
 
     def _score_bins(self) -> Array:
         return self.binning.score_bins_of(self.scores)
@@ -136,11 +140,11 @@ def judge(
 ) -> tuple[Finding, ...]:
     """What `watch` finds in these counts, by its own functions."""
     levels = limits.levels(len(profile.binning.fields), reference.num_slices)
-    measures: tuple[Measure, ...] = (
+    measures = (
         *measure_counts(profile, tally, profile.binning.fields, limits, levels),
         *measure_quality(reference, quality, limits, levels),
     )
-    return find(with_discoveries(measures), None, {}, "counts")
+    return find(measures, None, {}, "counts")
 
 
 def _tally_of(rows: Array, clicks: Array, scores: Array, reference: QualityReference) -> QualityTally:
@@ -154,10 +158,10 @@ def _tally_of(rows: Array, clicks: Array, scores: Array, reference: QualityRefer
         tally.by_click[:, is_click] = tally.grid[:, is_click] @ weights
     tally.variances[:] = tally.grid.sum(axis=1) @ (scores * (1 - scores))
     bins = np.searchsorted([one.highest_score for one in reference.bins[:-1]], scores, side="left")
-    all_rows, all_clicks = rows.sum(axis=0), clicks.sum(axis=0)
-    sums = (all_rows, all_clicks, all_rows * scores, all_rows * scores * (1 - scores))
-    for column, weights in enumerate(sums):
-        tally.by_bin[:, column] = np.bincount(bins, weights, len(reference.bins))
+    for group, (others, clicked) in enumerate(tally.grid):
+        seen = others + clicked
+        for column, weights in enumerate((seen, clicked, seen * scores, seen * scores * (1 - scores))):
+            tally.by_bin[group, :, column] = np.bincount(bins, weights, len(reference.bins))
     return tally
 
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 
-from components.watching.limits import Limits
-from components.workbench import Progress
+from components.watching.limits import Levels, Limits
+from components.watching.measuring import measure_volume
 from pipeline.alerting.objective import Objective, burning
-from pipeline.bench_drift.counts import by_hour, judge, make_counted_world
+from pipeline.bench_drift.counts import Array, by_hour, judge, make_counted_world
+from pipeline.bench_drift.kept import Kept
 
 CLEAN_WINDOWS = 2
 DAYS_PER_QUARTER, DAYS_PER_WEEK = 91, 7
+_HOURS_PER_WEEK, _WEEKS = 168, 4
 
 
 @dataclass
@@ -25,58 +29,90 @@ class Quiet:
     num_windows: int = 0
     incidents: Counter[str] = field(default_factory=Counter)
     checks: Counter[str] = field(default_factory=Counter)
-    seeds_with_pages: int = 0
     windows_with_findings: int = 0
+    worlds_with_pages: int = 0
 
     def per_days(self, severity: str, days: int) -> float:
         """Incidents in so many days."""
         return self.incidents[severity] * days / self.num_days
 
+    def add(self, other: dict[str, Any]) -> None:
+        """Count what was seen in another world."""
+        for name, value in other.items():
+            if isinstance(value, dict):
+                getattr(self, name).update(value)
+            else:
+                setattr(self, name, getattr(self, name) + value)
 
-def watch_quiet_days(
-    num_days: int,
-    num_seeds: int,
-    num_fields: int,
-    rows_per_day: int,
-    reference_rows: int,
+
+@dataclass(frozen=True)
+class QuietDays:
+    """How much is watched: days of each world, its fields, rows a day and reference rows."""
+
+    num_days: int
+    num_fields: int
+    rows_per_day: int
+    reference_rows: int
+
+
+def watch_quiet_worlds(
+    days: QuietDays,
+    num_worlds: int,
     limits: Limits,
     objective: Objective,
-    progress: Progress,
+    kept: Kept,
+    progress: Callable[[float, float, str], None],
 ) -> Quiet:
-    """Judge every hour of `num_days` days, each seed with a world and a reference of its own."""
-    quiet = Quiet()
-    hourly = by_hour(rows_per_day)
-    for seed in range(num_seeds):
-        generator = np.random.default_rng([seed, 1])
-        world = make_counted_world(num_fields, 0.03, seed)
-        profile, reference = world.profile(generator, reference_rows), world.reference(generator, reference_rows)
-        unchanged = np.ones(world.cells.shape[0])
-        clean: dict[tuple[str, str], int] = {}
-        pages = quiet.incidents["page"]
-        were_bad: list[bool | None] = []
-        for day in range(num_days):
-            for hour, num_rows in enumerate(hourly):
-                of_hour = np.zeros_like(hourly)
-                of_hour[hour] = num_rows
-                tally = world.tally(generator, of_hour)
-                clicked = world.clicked(generator, int(num_rows), reference, unchanged)
-                findings = judge(profile, tally, reference, clicked, limits)
-                quiet.windows_with_findings += bool(findings)
-                clean = {key: count + 1 for key, count in clean.items() if count + 1 < CLEAN_WINDOWS}
-                were_bad.append(any(finding.check in objective.checks for finding in findings))
-                found = [(finding.severity, finding.check, finding.slice) for finding in findings]
-                found += [("page", "objective", "all")] if burning(were_bad, objective) else []
-                for severity, check, name in found:
-                    if (check, name) not in clean:
-                        quiet.incidents[severity] += 1
-                        quiet.checks[check] += 1
-                    clean[check, name] = 0
-            quiet.num_windows += len(hourly)
-            progress(
-                seed * num_days + day + 1, num_seeds * num_days, f"quiet days, {sum(quiet.incidents.values())} false"
-            )
-        quiet.num_days += num_days
-        incidents = f"{dict(quiet.incidents)} by check {dict(quiet.checks)}"
-        print(f"{quiet.num_days:,} quiet days of {seed + 1} worlds: {incidents}", file=sys.stderr, flush=True)
-        quiet.seeds_with_pages += quiet.incidents["page"] > pages
+    """Judge every hour, each world with a reference of its own."""
+    total = Quiet()
+    for seed in range(num_worlds):
+        name = f"{days.num_days}-{days.num_fields}-{days.rows_per_day}-{days.reference_rows}-{seed}"
+        total.add(kept.result("quiet", name, lambda seed=seed: asdict(_watch_world(days, seed, limits, objective))))  # type: ignore[misc]
+        incidents = f"{dict(total.incidents)} by check {dict(total.checks)}"
+        print(f"{total.num_days:,} quiet days of {seed + 1} worlds: {incidents}", file=sys.stderr, flush=True)
+        progress(seed + 1, num_worlds, f"quiet worlds, {sum(total.incidents.values())} false")
+    return total
+
+
+def _watch_world(days: QuietDays, seed: int, limits: Limits, objective: Objective) -> Quiet:
+    quiet = Quiet(num_days=days.num_days)
+    generator = np.random.default_rng([seed, 1])
+    world = make_counted_world(days.num_fields, 0.03, seed)
+    profile, reference = world.profile(generator, days.reference_rows), world.reference(generator, days.reference_rows)
+    levels = limits.levels(days.num_fields, reference.num_slices)
+    unchanged = np.ones(world.cells.shape[0])
+    clean: dict[tuple[str, str], int] = {}
+    were_bad: list[bool | None] = []
+    rows = _rows_of_hours(generator, days, limits)
+    for number, num_rows in enumerate(rows):
+        of_hour = np.zeros(24, dtype=np.int64)
+        of_hour[number % 24] = num_rows
+        tally = world.tally(generator, of_hour)
+        clicked = world.clicked(generator, int(num_rows), reference, unchanged)
+        findings = judge(profile, tally, reference, clicked, limits)
+        found = [(finding.severity, finding.check, finding.slice) for finding in findings]
+        found += [("ticket", "rows", "all")] if _is_volume_odd(rows, number, limits, levels) else []
+        quiet.windows_with_findings += bool(found)
+        clean = {key: count + 1 for key, count in clean.items() if count + 1 < CLEAN_WINDOWS}
+        were_bad.append(any(finding.check in objective.checks for finding in findings))
+        found += [("page", "objective", "all")] if burning(were_bad, objective) else []
+        for severity, check, name in found:
+            if (check, name) not in clean:
+                quiet.incidents[severity] += 1
+                quiet.checks[check] += 1
+            clean[check, name] = 0
+    quiet.num_windows = len(rows)
+    quiet.worlds_with_pages = int(quiet.incidents["page"] > 0)
     return quiet
+
+
+def _rows_of_hours(generator: np.random.Generator, days: QuietDays, limits: Limits) -> Array:
+    """Rows of each hour: the day's course, and from week to week as much more or less as is taken for usual."""
+    hourly = np.tile(by_hour(days.rows_per_day), days.num_days)
+    return np.asarray(hourly * generator.lognormal(0.0, limits.usual_volume_deviation, len(hourly)), dtype=np.int64)
+
+
+def _is_volume_odd(rows: Array, number: int, limits: Limits, levels: Levels) -> bool:
+    past = [int(rows[at]) for week in range(1, _WEEKS + 1) if (at := number - week * _HOURS_PER_WEEK) >= 0]
+    measure = measure_volume(int(rows[number]), past, limits, levels)
+    return measure is not None and measure.is_finding
