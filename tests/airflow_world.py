@@ -7,12 +7,11 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -139,13 +138,8 @@ def reachable_folder() -> Iterator[Path]:
 @contextmanager
 def scheduled(folder: Path, home: Path, dags: tuple[str, ...], settings: dict[str, str]) -> Iterator[World]:
     """The four processes around the project at `home`, with `dags` switched on; no process is left at the end."""
-    resources = yaml.safe_load((home / "infra/resources.yaml").read_text())
-    resources["default"] |= {"first_wait_seconds": 1, "max_wait_seconds": 2}
-    resources["waiting"] |= {"poll_seconds": 1}
-    quick = folder / "quick.yaml"
-    quick.write_text(yaml.safe_dump(resources))
     with postgres(folder / "postgres") as url, listening() as (webhook, told):
-        said = QUICK | {"CTR_RESOURCES": str(quick), "CTR_WEBHOOK": webhook} | settings
+        said = QUICK | {"CTR_RESOURCES": str(quick_resources(folder, home)), "CTR_WEBHOOK": webhook} | settings
         server = AirflowServer(folder / "home", home, free_port(), url, said)
         with running(server) as airflow:
             there = World(airflow, home, told)
@@ -153,8 +147,17 @@ def scheduled(folder: Path, home: Path, dags: tuple[str, ...], settings: dict[st
             for dag in dags:
                 airflow.call("PATCH", f"/dags/{dag}", {"is_paused": False})
             yield there
-    left = [line for line in _processes() if str(folder) in line]
-    assert left == [], "processes were left over"
+    assert processes_in(folder) == [], "processes were left over"
+
+
+def quick_resources(folder: Path, home: Path) -> Path:
+    """The project's resources with waits of seconds, for CTR_RESOURCES."""
+    resources = yaml.safe_load((home / "infra/resources.yaml").read_text())
+    resources["default"] |= {"first_wait_seconds": 1, "max_wait_seconds": 2}
+    resources["waiting"] |= {"poll_seconds": 1}
+    quick = folder / "quick.yaml"
+    quick.write_text(yaml.safe_dump(resources))
+    return quick
 
 
 def skip_without_postgres() -> None:
@@ -187,5 +190,12 @@ def listening() -> Iterator[tuple[str, list[dict[str, Any]]]]:
         server.server_close()
 
 
-def _processes() -> list[str]:
-    return subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout.splitlines()
+def processes_in(folder: Path) -> list[str]:
+    """Living processes that stand in a folder or name it: Airflow's own rename themselves, and stand there still."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+            words = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if words and f"{folder}/" in f"{(place / 'cwd').readlink()}/ {words}":
+                found.append(f"{place.name} {words}")
+    return found

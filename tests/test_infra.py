@@ -1,0 +1,99 @@
+"""What no engine runs here: Dockerfiles, compose and manifests, linted where the linters are, and true to the lock file."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+REPO = Path(__file__).parents[1]
+INFRA = REPO / "infra"
+
+POD = """
+import json, sys
+from types import SimpleNamespace
+from kubernetes.client import ApiClient
+from airflow.dag_processing.dagbag import DagBag
+task = DagBag(dag_folder=sys.argv[1]).dags["search"].get_task("search")
+task.hook = SimpleNamespace(is_in_cluster=False, get_namespace=lambda: "ctr")  # there is no cluster to ask
+task.cmds, task.arguments, task.env_vars = ["python"], [], []
+print("ANSWER" + json.dumps(ApiClient().sanitize_for_serialization(task.build_pod_request_obj(None))))
+"""
+
+
+def _lint(*command: str | Path) -> None:
+    """Run a linter that may not be installed; raises with what it found."""
+    if shutil.which(str(command[0])) is None:
+        pytest.skip(f"{command[0]} is not installed (docs/airflow.md names it)")
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _locked() -> dict[str, str]:
+    text = (REPO / "requirements.lock").read_text(encoding="utf-8")
+    return dict(re.findall(r"^([a-z0-9._-]+)==([^ ;\\]+)", text, re.MULTILINE))
+
+
+def _dockerfiles() -> list[Path]:
+    return [path for path in sorted(INFRA.glob("Dockerfile.*")) if path.suffix != ".dockerignore"]
+
+
+def test_dockerfiles_are_clean_under_hadolint() -> None:
+    _lint("hadolint", *_dockerfiles())
+
+
+def test_manifests_fit_the_schemas_of_kubernetes() -> None:
+    _lint("kubernetes-validate", "--strict", *sorted((INFRA / "kubernetes").glob("*.yaml")))
+
+
+def test_compose_fits_its_schema() -> None:
+    _lint("check-jsonschema", "--builtin-schema", "vendor.compose-spec", INFRA / "compose.yaml")
+
+
+def test_the_pod_of_a_step_fits_the_schema_of_kubernetes(tmp_path: Path) -> None:
+    if shutil.which("kubernetes-validate") is None:
+        pytest.skip("kubernetes-validate is not installed (docs/airflow.md names it)")
+    environment = os.environ | {"AIRFLOW_HOME": str(tmp_path), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
+    environment |= {"CTR_RUNNER": "kubernetes", "PYTHONPATH": str(REPO), "PYTHONWARNINGS": "ignore"}
+    environment |= {"AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "600"}
+    command = [sys.executable, "-c", POD, str(REPO / "dags")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    pod = tmp_path / "pod.yaml"
+    pod.write_text(done.stdout.partition("ANSWER")[2])
+    _lint("kubernetes-validate", "--strict", pod)
+
+
+def test_images_install_the_versions_of_the_lock_file_and_only_the_stages_have_torch() -> None:
+    locked = _locked()
+    for path in _dockerfiles():
+        text = path.read_text(encoding="utf-8")
+        code = "".join(line for line in text.splitlines(keepends=True) if not line.startswith("#"))
+        pins = dict(re.findall(r"([a-z][a-z0-9-]+)==([0-9][0-9.]*)", code))
+        torch = pins.pop("torch", None)
+        assert (torch is not None) == (path.name == "Dockerfile.stages"), path.name
+        assert pins.items() <= locked.items(), path.name
+    wanted = re.search(r"torch==([0-9.]+)", (REPO / "pyproject.toml").read_text(encoding="utf-8"))
+    assert wanted is not None
+    assert f"torch=={wanted[1]}" in (INFRA / "Dockerfile.stages").read_text(encoding="utf-8")
+
+
+def test_every_file_that_an_image_or_a_container_names_is_there() -> None:
+    for path in _dockerfiles():
+        for source in re.findall(
+            r"^COPY (?!--from)(?:--\S+ )*(.+) \S+$", path.read_text(encoding="utf-8"), re.MULTILINE
+        ):
+            assert all((REPO / name).exists() for name in source.split()), (path.name, source)
+    services = yaml.safe_load((INFRA / "compose.yaml").read_text(encoding="utf-8"))["services"]
+    assert {"postgres", "s3", "service", "prometheus", "alertmanager", "grafana"} < set(services)
+    for service in services.values():
+        if "build" in service:
+            assert (REPO / service["build"]["dockerfile"]).is_file()
+        for volume in service.get("volumes", []):
+            source = volume.split(":")[0]
+            assert not source.startswith(".") or (INFRA / source).exists(), source
