@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import polars as pl
-from onnx import TensorProto, helper, numpy_helper
 
 from components.calibrating import Calibrator
 from components.champion import Champion
@@ -19,6 +17,7 @@ from components.log import Field, LogRequest, LogSchema, ServedLog, SourceParams
 from components.profiling import ProfileParams, build_profile
 from components.scoring import Scorer, ScorerFacts
 from components.watching import WatchParams
+from pipeline.bench_drift.world import linear_ranker
 
 DIGEST = "ab" * 32
 DAY = 24 * 3_600_000_000
@@ -149,33 +148,6 @@ def make_world(num_categorical: int, num_numeric: int) -> World:
     encoder = Encoder(schema, tuple(codes))
     scale = 1.0 / np.sqrt(len(fields))
     facts = ScorerFacts("linear", 1, sum(encoder.field_sizes), 1, 1.0, 1, 4_096)
-    onnx_bytes = _linear_ranker(encoder.field_sizes, generator, scale)
+    weights = generator.normal(0, scale, sum(encoder.field_sizes)).astype(np.float32)
+    onnx_bytes = linear_ranker(encoder.field_sizes, weights, bias=-3.0)  # about 5 % clicks
     return World(schema, shares, Scorer(schema, encoder, Calibrator.identity(1.0), onnx_bytes, facts))
-
-
-def _linear_ranker(field_sizes: tuple[int, ...], generator: np.random.Generator, scale: float) -> bytes:
-    """One weight an id, summed, and a bias that makes about 5 % clicks."""
-    weights = generator.normal(0, scale, sum(field_sizes)).astype(np.float32)
-    offsets = np.concatenate([[0], np.cumsum(field_sizes)[:-1]]).astype(np.int32)
-    constants = {
-        "weights": weights,
-        "offsets": offsets,
-        "axis": np.array([1], dtype=np.int64),
-        "bias": np.array(-3.0, dtype=np.float32),
-    }
-    nodes = [
-        helper.make_node("Add", ["ids", "offsets"], ["places"]),
-        helper.make_node("Gather", ["weights", "places"], ["terms"]),
-        helper.make_node("ReduceSum", ["terms", "axis"], ["sums"], keepdims=0),
-        helper.make_node("Add", ["sums", "bias"], ["logits"]),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "linear",
-        [helper.make_tensor_value_info("ids", TensorProto.INT32, ["rows", len(field_sizes)])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["rows"])],
-        [numpy_helper.from_array(array, name) for name, array in constants.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    onnx.checker.check_model(model)
-    return bytes(model.SerializeToString())

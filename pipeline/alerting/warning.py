@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -96,26 +96,13 @@ def warn_of(
 
 def raise_alert(desk: Desk, alert: Alert) -> None:
     """Tell of something that no window shows, such as a failed run or late data; it is open until `settle_alert`."""
-    with desk.book.locked():
-        state, notices = raise_at_once(desk.book.state(), alert, datetime.now(UTC).isoformat())
-        put(desk.book, notices, desk.receivers, desk.params)
-        desk.book.write("state.json", state)
-    for notice in notices:
-        print(in_words(notice.event, notice.alert), file=sys.stderr)
-    send_waiting(desk)
+    _change_at_once(desk, lambda state, moment: raise_at_once(state, alert, moment))
 
 
 def settle_alert(desk: Desk, check: str, slice_name: str) -> bool:
     """Say that something raised by `raise_alert` is over; False where it was not open."""
     key = dedup_key(desk.environment, desk.model, check, slice_name)
-    with desk.book.locked():
-        state, notices = resolve_at_once(desk.book.state(), key, datetime.now(UTC).isoformat())
-        put(desk.book, notices, desk.receivers, desk.params)
-        desk.book.write("state.json", state)
-    for notice in notices:
-        print(in_words(notice.event, notice.alert), file=sys.stderr)
-    send_waiting(desk)
-    return bool(notices)
+    return bool(_change_at_once(desk, lambda state, moment: resolve_at_once(state, key, moment)))
 
 
 def send_test(desk: Desk) -> None:
@@ -130,6 +117,17 @@ def send_waiting(desk: Desk) -> None:
     """Deliver what waits in the outbox; see `deliver` for what is raised."""
     with desk.book.locked():
         deliver(desk.book, desk.receivers, desk.params, lambda: datetime.now(UTC))
+
+
+def _change_at_once(desk: Desk, change: Callable[[State, str], tuple[State, tuple[Notice, ...]]]) -> tuple[Notice, ...]:
+    with desk.book.locked():
+        state, notices = change(desk.book.state(), datetime.now(UTC).isoformat())
+        put(desk.book, notices, desk.receivers, desk.params)
+        desk.book.write("state.json", state)
+    for notice in notices:
+        print(in_words(notice.event, notice.alert), file=sys.stderr)
+    send_waiting(desk)
+    return notices
 
 
 def _window_of(facts: DriftFacts, window: tuple[datetime | None, datetime | None], now: datetime) -> Window:

@@ -31,6 +31,7 @@ SIZES = (3, 8, 20, 60, 200)  # values of a categorical field, in turn
 SLICE_FIELD, NUM_SLICES = "c0", 5
 MISSING = 0.02
 MAX_MISSING = 0.05
+_BIAS = -3.9  # logits: about 3 % clicks
 PROFILE = ProfileParams(top_values=50, numeric_buckets=20, score_buckets=20, sample_rows=5_000, seed=1)
 
 
@@ -108,10 +109,11 @@ def make_scorer(schema: LogSchema, encoder: Encoder, seed: int) -> Scorer:
     sizes = encoder.field_sizes
     weights = generator.normal(0, 1 / np.sqrt(len(sizes)), sum(sizes)).astype(np.float32)
     facts = ScorerFacts("linear", 1, sum(sizes), 1, 1.0, 1, 65_536)
-    return Scorer(schema, encoder, Calibrator.identity(1.0), _linear_ranker(sizes, weights), facts)
+    return Scorer(schema, encoder, Calibrator.identity(1.0), linear_ranker(sizes, weights, _BIAS), facts)
 
 
-def _linear_ranker(field_sizes: tuple[int, ...], weights: Array) -> bytes:
+def linear_ranker(field_sizes: tuple[int, ...], weights: Array, bias: float) -> bytes:
+    """The ONNX model of one weight an id, summed, and a bias."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
@@ -119,7 +121,7 @@ def _linear_ranker(field_sizes: tuple[int, ...], weights: Array) -> bytes:
         "weights": weights,
         "offsets": np.concatenate([[0], np.cumsum(field_sizes)[:-1]]).astype(np.int32),
         "axis": np.array([1], dtype=np.int64),
-        "bias": np.array(-3.9, dtype=np.float32),
+        "bias": np.array(bias, dtype=np.float32),
     }
     nodes = [
         helper.make_node("Add", ["ids", "offsets"], ["places"]),
