@@ -7,17 +7,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import polars as pl
 
 from components.encoding import UNSEEN, Encoder
+from components.encoding.codes import Code, Vocabulary
 from components.errors import IntegrityError
 from components.log import TIME
 from components.profiling.binning import HOURS, INVALID_SCORE_BIN, Binning, Counts, Floats
 
 UNKNOWN_CLICK = -1
+_HOUR, _NUM_ROWS = "_hour", "_num_rows"
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,10 +95,11 @@ _TABLE_SCHEMA = pl.Schema({"what": pl.String, "hour": pl.Int64, "bin": pl.Int64,
 
 
 def count_rows(rows: pl.DataFrame, scores: Floats, clicks: Counts, encoder: Encoder, binning: Binning) -> Tally:
-    """Count rows that hold every column field and _time; `clicks` (R,) is UNKNOWN_CLICK where none is known yet."""
+    """Count rows that hold every column field and _time; `clicks` (R,) is UNKNOWN_CLICK where none is known yet.
+
+    A word is looked up once for each hour it stands in, not once for each row.
+    """
     hours = binning.hours_of(rows[TIME].to_numpy())
-    ids = encoder.encode(rows)
-    positions = {name: number for number, name in enumerate(encoder.schema.field_names)}
     score_bins = binning.score_bins_of(scores)
     counts = {
         "rows": _by_hour(hours),
@@ -104,13 +107,36 @@ def count_rows(rows: pl.DataFrame, scores: Floats, clicks: Counts, encoder: Enco
         "clicks": _by_hour(hours[clicks == 1]),
         "scores": _by_hour_and_bin(hours, score_bins, binning.num_score_bins),
     }
+    words = iter(_count_words(rows, hours, [field.name for field in binning.fields if field.kind == "categorical"]))
+    codes = dict(zip(encoder.schema.field_names, encoder.codes, strict=True))
     for field in binning.fields:
-        values = rows[field.name]
-        counts[f"field:{field.name}"] = _by_hour_and_bin(hours, field.bins_of(values), field.num_bins)
-        counts[f"unseen:{field.name}"] = _by_hour(hours[ids[:, positions[field.name]] == UNSEEN])
-        counts[f"out_of_range:{field.name}"] = _by_hour(hours[field.is_out_of_range(values)])
+        values, own_hours, num_rows = rows[field.name], hours, None
+        if field.kind == "categorical":
+            table = next(words)
+            values, own_hours = table[field.name], table[_HOUR].to_numpy()
+            num_rows = table[_NUM_ROWS].to_numpy()
+        is_unseen = _is_unseen(values, codes[field.name])
+        is_out = field.is_out_of_range(values)
+        counts[f"field:{field.name}"] = _by_hour_and_bin(own_hours, field.bins_of(values), field.num_bins, num_rows)
+        for name, chosen in (("unseen", is_unseen), ("out_of_range", is_out)):
+            weights = None if num_rows is None else num_rows[chosen]
+            counts[f"{name}:{field.name}"] = _by_hour(own_hours[chosen], weights)
     valid_scores = np.where(score_bins == INVALID_SCORE_BIN, 0.0, scores)
     return Tally(counts, np.bincount(hours, weights=valid_scores, minlength=HOURS).astype(np.float64))
+
+
+def _count_words(rows: pl.DataFrame, hours: Counts, names: list[str]) -> list[pl.DataFrame]:
+    """For each field, the number of rows by hour and value."""
+    table = rows.lazy().with_columns(pl.Series(_HOUR, hours))
+    return pl.collect_all([table.group_by(_HOUR, name).agg(pl.len().cast(pl.Int64).alias(_NUM_ROWS)) for name in names])
+
+
+def _is_unseen(values: pl.Series, code: Code) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Which values have the id of those that train did not have; no number does, and no word that shares an id by hash."""
+    if not isinstance(code, Vocabulary) or code.num_hash_buckets:
+        return np.zeros(len(values), dtype=np.bool_)
+    ids = values.alias(code.column).to_frame().select(code.expression).to_series()
+    return np.asarray(ids.to_numpy() == UNSEEN)
 
 
 def _bins_of(binning: Binning) -> dict[str, int]:
@@ -121,11 +147,12 @@ def _bins_of(binning: Binning) -> dict[str, int]:
     return bins
 
 
-def _by_hour(hours: Counts) -> Counts:
-    """Count (H, 1) rows by hour."""
-    return np.bincount(hours, minlength=HOURS)[:, None]
+def _by_hour(hours: Counts, num_rows: Counts | None = None) -> Counts:
+    """Count (H, 1) rows by hour; `num_rows` says how many each stands for."""
+    return np.bincount(hours, num_rows, HOURS).astype(np.int64)[:, None]
 
 
-def _by_hour_and_bin(hours: Counts, bins: Counts, num_bins: int) -> Counts:
+def _by_hour_and_bin(hours: Counts, bins: Counts, num_bins: int, num_rows: Counts | None = None) -> Counts:
     """Count (H, B) rows by hour and bin."""
-    return np.bincount(hours * num_bins + bins, minlength=HOURS * num_bins).reshape(HOURS, num_bins)
+    counted = np.bincount(hours * num_bins + bins, num_rows, HOURS * num_bins)
+    return counted.astype(np.int64).reshape(HOURS, num_bins)
