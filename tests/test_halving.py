@@ -128,6 +128,13 @@ def test_a_search_that_has_ended_is_not_searched_again_unless_asked(
     with pytest.raises(ConfigError, match="no checkpoint"):
         search_architecture(small, HALVING, bench(tmp_path, resume="always"))
     search_architecture(small, HALVING, bench(tmp_path))
+    told: list[tuple[float, float, str]] = []
+    search_architecture(
+        small, HALVING, bench(tmp_path, progress=lambda done, total, note: told.append((done, total, note)))
+    )
+    done, total, note = told[-1]
+    assert done == total, "what an earlier run did counts as done"
+    assert "best so far" in note
     cost = read_cost(tmp_path, uninterrupted)
     assert cost is not None
     again = search_architecture(small, HALVING, bench(tmp_path, resume="always"))

@@ -139,7 +139,7 @@ def test_progress_tells_speed_loss_temperature_and_the_line_so_far(small: Any, t
     search_architecture(small, PARAMS, watching)
     done, total, note = notes[-1]
     assert done == total
-    for words in ("rows/s", "tune log loss", "temperature", "4 fields | interaction"):
+    for words in ("rows/s", "tune log loss", "temperature", "0 s left", "4 fields | interaction"):
         assert words in note
 
 

@@ -22,6 +22,7 @@ from components.autopi.cost import write_cost
 from components.autopi.descending import descend
 from components.autopi.discretising import discretise
 from components.autopi.identity import identity_of
+from components.autopi.pace import Pace
 from components.autopi.pricing import ExpectedPrice, price_of_line
 from components.autopi.search_params import SearchParams
 from components.autopi.second_order import step_ahead
@@ -92,7 +93,7 @@ class DartsSearch:
     def run(self) -> FoundArchitecture:
         """Search to the end, from a checkpoint where one fits; raises Stopped after a checkpoint when asked to stop."""
         self._resume()
-        started, steps_before = time.monotonic(), self._steps_done()
+        pace = Pace(self._steps_done())
         while self.epoch <= self.params.max_epochs:
             temperature = self.temperature(self.epoch)
             self._set_rate()
@@ -107,10 +108,10 @@ class DartsSearch:
                 self.step(weight_batch, alpha_batch, temperature)
                 self.batch += 1
                 if self.batch < self.steps_per_epoch:
-                    self._tell(started, steps_before)
+                    self._tell(pace)
                     self._save_if_due()
             self._end_epoch(temperature)
-            self._tell(started, steps_before)
+            self._tell(pace)
             self._save()
             self.workbench.stop_if_asked(f"after epoch {self.epoch - 1} of the search")
         return self._conclude()
@@ -227,12 +228,13 @@ class DartsSearch:
     def _steps_done(self) -> int:
         return (self.epoch - 1) * self.steps_per_epoch + self.batch
 
-    def _tell(self, started: float, steps_before: int) -> None:
+    def _tell(self, pace: Pace) -> None:
         done, total = self._steps_done(), self.params.max_epochs * self.steps_per_epoch
-        rows_per_second = 2 * self.params.batch_rows * (done - steps_before) / max(time.monotonic() - started, 1e-9)
+        rows_per_second = 2 * self.params.batch_rows * pace.steps_per_second(done)
         note = (
             f"epoch {min(self.epoch, self.params.max_epochs)}/{self.params.max_epochs}, {rows_per_second:,.0f} rows/s"
         )
+        note += f", {pace.left(done, total)}"
         if self.history:
             last = self.history[-1]
             best = self.best_record()

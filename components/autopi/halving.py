@@ -139,6 +139,7 @@ def _decide(
             for seed in seeds:
                 if (candidate.number, seed) not in trials:
                     trials[candidate.number, seed] = Trial(candidate, seed, ground)
+                    ground.found_done(trials[candidate.number, seed].facts["step"])
                 of_seeds.append(trials[candidate.number, seed].run_to(rung).tune_auc[rung])
             quality[candidate.number] = float(np.mean(of_seeds))
             record = trials[candidate.number, seeds[0]].record()

@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from components.autopi.architecture import Architecture, TrialRecord
 from components.autopi.network import FoundNetwork
+from components.autopi.pace import Pace
 from components.autopi.pricing import trial_shape
 from components.autopi.search_params import SearchParams
 from components.batching import Batches, pick_device
@@ -71,6 +72,7 @@ class Ground:
         self.rungs = tuple(max(1, round(epochs * self.num_batches)) for epochs in rung_epochs)
         # For people who watch: batches behind and before them, and what is best so far.
         self.steps_done, self.steps_total, self.so_far = 0, 0, ""
+        self.pace = Pace(0)
         self.shape = trial_shape(params)
 
     def train(self, seed: int) -> Batches:
@@ -85,7 +87,13 @@ class Ground:
 
     def tell(self, note: str) -> None:
         """Say where the search is."""
-        self.workbench.progress(self.steps_done, max(self.steps_total, 1), f"{self.so_far}{note}")
+        left = self.pace.left(self.steps_done, self.steps_total)
+        self.workbench.progress(self.steps_done, max(self.steps_total, 1), f"{self.so_far}{note}, {left}")
+
+    def found_done(self, steps: int) -> None:
+        """So many batches of a trial are behind it, by a run that was stopped."""
+        self.steps_done += steps
+        self.pace.found_done(steps)
 
     def folder(self, candidate: Candidate, seed: int) -> Path:
         """Where a trial keeps its checkpoint."""
