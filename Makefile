@@ -65,8 +65,8 @@ test-servers: setup ## the tests that start Airflow with PostgreSQL, and Kubeflo
 night: setup ## simulated days under the real scheduler with faults at random: make night DAYS=14 SEED=1
 	$(BIN)/python tests/night.py $(or $(DAYS),14) $(or $(SEED),1)
 
-faults: setup ## kill -9, full disk and I/O errors at 300 places of a promotion (needs cc); kill -9 five times in each stage
-	CTR_FAULT_CASES=300 $(BIN)/pytest -n 2 tests/test_promotion_faults.py
+faults: setup ## kill -9, full disk, I/O errors at 300 places of a promotion (needs cc), S3 down at each request; kill -9 five times a stage
+	CTR_FAULT_CASES=300 $(BIN)/pytest -n 2 tests/test_promotion_faults.py tests/test_registry_s3.py
 	CTR_FAULT_KILLS=5 $(BIN)/pytest tests/test_line_killed.py
 
 lock: ## resolve requirements.lock anew (needs a package index; see pyproject.toml)

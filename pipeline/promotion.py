@@ -106,7 +106,7 @@ def describe_champion(root: Path, stage: str) -> Said:
         facts["hold"] = asdict(hold) if hold is not None else None
         if version is None:
             return Said(facts, f"{registry.name}: nothing is in {stage} yet", 0)
-        event = [one for one in registry.events(clone) if one.stage == stage][-1]
+        event = [one for one in registry.events(clone) if (one.stage, one.version) == (stage, version.version)][-1]
         facts |= {"version": version.version, "commit": version.commit, "digest": version.digest}
         facts |= {"since": event.when, "by": event.by, "why": event.why}
         record = registry.record(clone, version.commit)
