@@ -1,11 +1,12 @@
-"""The second look: which window, known as of when, and held against whom."""
+"""The acts around a scheduled run: its second look, the architecture that a retraining takes over, what is left of old runs."""
 
 from __future__ import annotations
 
+import json
 import os
-import shutil
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,22 +15,28 @@ import polars as pl
 import pytest
 import yaml
 
+from components.artifact import write_json
+from components.autopi.architecture import Architecture
 from components.champion import Champion
+from components.errors import ConfigError
 from components.log import IMPRESSION, TIME, ServedLog
 from components.manifest import verify_manifest, write_manifest
 from components.watching import WatchParams
 from pipeline.outside import registry_of
 from pipeline.params import read_settings
 from pipeline.run import Workspace
+from pipeline.run_acts import close_run, open_run
+from pipeline.runs import Done, Ledger
 from pipeline.served import BatchWriter
 from pipeline.settling import settle
 
 REPO = Path(__file__).parents[1]
 sys.path.insert(0, str(REPO / "tests"))
-from bundle_world import shared_world  # noqa: E402
+from bundle_world import LINE, shared_world  # noqa: E402
 from registry_world import challenger  # noqa: E402
 from toy_project import make_project  # noqa: E402
 
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")  # DVC's own
 END = datetime(2026, 3, 30, 7, tzinfo=UTC)
 UNKNOWN = "0" * 64
 
@@ -47,21 +54,27 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def digests(home: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Two promoted bundles, the later one champion."""
-    made, found = home.parent / "v1", []
-    made.mkdir()
-    shared_world(tmp_path_factory).pack().save(made)
-    registry = registry_of(Workspace(home))
-    for number in range(2):
-        bundle = made if number == 0 else Path(shutil.copytree(made, home.parent / "v2"))
-        if number:
-            with (bundle / "card.md").open("a", encoding="utf-8") as card:
-                card.write("\nA later one.\n")
-            (bundle / "manifest.json").unlink()
-            write_manifest(bundle)
+    """Two promoted bundles, the later one champion, with an architecture that a search found."""
+    registry, found = registry_of(Workspace(home)), []
+    packed = shared_world(tmp_path_factory).pack()
+    for line in (None, LINE):
+        bundle = home.parent / f"bundle-{line is not None}"
+        bundle.mkdir()
+        packed.save(bundle)
+        of_ranker = json.loads((bundle / "architecture.json").read_text(encoding="utf-8"))
+        write_json(bundle / "architecture.json", of_ranker | {"line": line})
+        (bundle / "manifest.json").unlink()
+        write_manifest(bundle)
         registry.promote(challenger(bundle, found[-1] if found else None))
         found.append(verify_manifest(bundle))
     return found
+
+
+@pytest.fixture
+def no_champion(tmp_path: Path) -> Path:
+    """A project in which nothing was promoted yet."""
+    make_project(tmp_path / "project")
+    return tmp_path / "project"
 
 
 def _serve(home: Path, digest: str, moment: datetime, num_rows: int) -> None:
@@ -104,3 +117,44 @@ def test_rows_are_held_against_the_champion_that_served_most_of_them(home: Path,
     assert (champion.digest, champion.version) == (digests[0], "v1.0.0")
     _serve(home, UNKNOWN, inside, 200)
     assert _look(home)[0].digest == digests[1], "a bundle that nobody registered is held against today's champion"
+
+
+def _taken_over(folder: Path) -> str:
+    search = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))["search"]
+    assert search["strategy"] == "fixed"
+    return str(search["fixed_architecture"])
+
+
+def test_a_retraining_takes_over_the_champions_architecture_and_a_backfill_that_of_the_day(
+    home: Path, digests: list[str]
+) -> None:
+    start, end = datetime(2026, 3, 2, tzinfo=UTC), datetime(2026, 3, 30, tzinfo=UTC)
+    folder = home / "runs" / "retrain--day"
+    assert open_run(home, folder, start, end, "scheduled", "fixed") == 0
+    assert Architecture.from_text(_taken_over(folder), "test") == Architecture.from_text(LINE, "test")
+
+    span = start.isoformat(), end.isoformat()
+    done = Done("retrain--then", "retrain", "scheduled", *span, False, "what it was on that day", {}, "digest")
+    Ledger(home / ".ctr" / "ledger").record_done(done)
+    again = home / "runs" / "retrain--backfill"
+    assert open_run(home, again, start, end, "backfill", "fixed") == 0
+    assert _taken_over(again) == "what it was on that day"
+
+
+def test_a_retraining_before_the_first_champion_says_what_to_do(no_champion: Path) -> None:
+    window = datetime(2026, 3, 2, tzinfo=UTC), datetime(2026, 3, 30, tzinfo=UTC)
+    with pytest.raises(ConfigError, match="run `search` and promote first"):
+        open_run(no_champion, no_champion / "runs" / "retrain--a", *window, "manual", "fixed")
+
+
+def test_a_failed_runs_worktree_is_kept_for_the_stated_days_and_then_removed(no_champion: Path) -> None:
+    window = datetime(2026, 3, 2, tzinfo=UTC), datetime(2026, 3, 30, tzinfo=UTC)
+    folders = {name: no_champion / "runs" / f"search--{name}" for name in ("old", "young", "now")}
+    for folder in folders.values():
+        assert open_run(no_champion, folder, *window, "manual", "") == 0
+    keep_days = yaml.safe_load((no_champion / "infra/resources.yaml").read_text())["runs"]["keep_failed_days"]
+    for name, days in (("old", keep_days + 0.1), ("young", keep_days - 0.1)):
+        order = folders[name] / ".ctr" / "order.json"
+        os.utime(order, (time.time() - days * 86_400, time.time() - days * 86_400))
+    close_run(no_champion, folders["now"], "manual", False)
+    assert [name for name, folder in folders.items() if folder.is_dir()] == ["young", "now"]
