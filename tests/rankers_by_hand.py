@@ -36,6 +36,8 @@ EXTRAS: dict[str, Any] = {
     "reduction": 2,
     "second_hidden_widths": (6,),
     "gate_width": 3,
+    "network": "mlp*2(0); fm(0); crossnet*2(1); self_attention*2(0); product(3, 4); product(2, 5)",
+    "mlp_tokens": 2,
 }
 
 Weights = dict[str, np.ndarray]
@@ -240,23 +242,26 @@ def xdeepfm(weights: Weights, row: Sequence[int]) -> float:
     return cin(weights, row) + tower(weights, "deep", flat(vectors(weights, row)))
 
 
+def attention_layer(weights: Weights, name: str, x: Sequence[Vector], heads: int, width: int) -> list[Vector]:
+    projected = [linear_unit(weights, name, vector) for vector in x]
+    query, key, value, residual = (
+        [vector[part * heads * width : (part + 1) * heads * width] for vector in projected] for part in range(4)
+    )
+    following = []
+    for f in range(len(x)):
+        seen: Vector = []
+        for head in range(heads):
+            own = slice(head * width, (head + 1) * width)
+            shares = softmax([dot(query[f][own], key[g][own]) for g in range(len(x))])
+            seen += [sum(shares[g] * value[g][own][a] for g in range(len(x))) for a in range(width)]
+        following.append([max(0.0, s + r) for s, r in zip(seen, residual[f], strict=True)])
+    return following
+
+
 def autoint(weights: Weights, row: Sequence[int]) -> float:
     x = vectors(weights, row)
-    heads, width = 2, 3
     for number in range(2):
-        projected = [linear_unit(weights, f"layers.{number}.projections", vector) for vector in x]
-        query, key, value, residual = (
-            [vector[part * heads * width : (part + 1) * heads * width] for vector in projected] for part in range(4)
-        )
-        following = []
-        for f in range(NUM_FIELDS):
-            seen: Vector = []
-            for head in range(heads):
-                own = slice(head * width, (head + 1) * width)
-                shares = softmax([dot(query[f][own], key[g][own]) for g in range(NUM_FIELDS)])
-                seen += [sum(shares[g] * value[g][own][a] for g in range(NUM_FIELDS)) for a in range(width)]
-            following.append([max(0.0, s + r) for s, r in zip(seen, residual[f], strict=True)])
-        x = following
+        x = attention_layer(weights, f"layers.{number}.projections", x, 2, 3)
     return linear_unit(weights, "output", flat(x))[0]
 
 
@@ -334,6 +339,37 @@ def finalmlp(weights: Weights, row: Sequence[int]) -> float:
     return total
 
 
+def autorec(weights: Weights, row: Sequence[int]) -> float:
+    """EXTRAS' network: mlp*2(0); fm(0); crossnet*2(1); self_attention*2(0); product(3, 4); product(2, 5)."""
+
+    def tokens(values: Sequence[float]) -> list[Vector]:
+        return [list(values[start : start + WIDTH]) for start in range(0, len(values), WIDTH)]
+
+    def mixed(name: str, x: list[Vector]) -> list[Vector]:
+        return [[dot(map(float, line), (one[d] for one in x)) for d in range(WIDTH)] for line in weights[name]]
+
+    fields = vectors(weights, row)
+    first = tokens(hidden(weights, "blocks.0.hidden", flat(fields)))
+    second = [sum(fields[i][d] * fields[j][d] for i, j in PAIRS) for d in range(WIDTH)]
+    flat_first = flat(first)
+    crossing = flat_first
+    for layer in range(2):
+        (scale,) = linear_unit(weights, f"blocks.2.crosses.{layer}.weight", crossing)
+        bias = weights[f"blocks.2.crosses.{layer}.bias"]
+        crossing = [x0 * scale + float(b) + x for x0, b, x in zip(flat_first, bias, crossing, strict=True)]
+    attended = fields
+    for layer in range(2):
+        attended = attention_layer(weights, f"blocks.3.{layer}.projections", attended, 1, WIDTH)
+    # Two tokens and four: the four are mixed down to two; then one and two.
+    fifth = [
+        [a * b for a, b in zip(one, other, strict=True)]
+        for one, other in zip(tokens(crossing), mixed("blocks.4.mix.weight", attended), strict=True)
+    ]
+    (sixth,) = mixed("blocks.5.mix.weight", fifth)
+    (logit,) = linear_unit(weights, "output", [a * b for a, b in zip(second, sixth, strict=True)])
+    return logit
+
+
 BY_HAND: dict[str, Callable[[Weights, Sequence[int]], float]] = {
     "linear": linear,
     "fm": fm,
@@ -361,4 +397,5 @@ BY_HAND: dict[str, Callable[[Weights, Sequence[int]], float]] = {
     "dlrm": dlrm,
     "mlp": mlp,
     "finalmlp": finalmlp,
+    "autorec": autorec,
 }

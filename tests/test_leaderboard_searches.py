@@ -14,6 +14,8 @@ import pytest
 from components.autopi.architecture import Architecture
 from components.encoding import Encoded, EncodedSplit
 from components.errors import ConfigError
+from components.rankers import RANKERS
+from components.rankers.autorec import read_line, to_line
 from pipeline.leaderboard import page, table
 from pipeline.leaderboard.bench import SEARCHED, Bench, Task
 from pipeline.leaderboard.board import Board, run_leaderboard
@@ -72,7 +74,7 @@ class Guarded(Encoded):
         return super().split(name)
 
 
-@pytest.mark.parametrize("row", ["autopi_darts", "autopi_random"])
+@pytest.mark.parametrize("row", ["autopi_darts", "autopi_random", "autorec_bayesian"])
 def test_a_search_opens_train_and_tune_alone_and_is_kept(workspace: Workspace, settings: Settings, row: str) -> None:
     bench = Bench.of(workspace, settings)
     encoded = workspace.read("encoded", Encoded)
@@ -84,7 +86,9 @@ def test_a_search_opens_train_and_tune_alone_and_is_kept(workspace: Workspace, s
     assert identity is not None
     kept = bench.results.search(identity)
     assert kept is not None
-    assert kept.line == first.architecture.architecture.to_text()
+    assert kept.line == first.line
+    if first.architecture is not None:
+        assert kept.line == first.architecture.architecture.to_text()
     written = bench.results.place(identity) / "search.json"
     before = written.stat().st_mtime_ns
     tuned = dataclasses.replace(bench.tuned_of(task), learning_rate=0.5)
@@ -157,6 +161,23 @@ def test_names_stand_for_groups_and_numbers_of_seeds(workspace: Workspace, setti
     with pytest.raises(ConfigError, match="there is no nothing; choose among plain, searched, autopi, autopi_darts"):
         run_leaderboard(workspace, settings, ["searched", "nothing"], [1], 1, 0, 0)
     assert {"autopi_darts", "autopi_halving", "autopi_random"} <= set(SEARCHED)
+    assert {"autorec_random", "autorec_greedy", "autorec_bayesian"} <= set(SEARCHED)
+
+
+def test_what_a_search_of_autorecs_space_found_is_what_is_trained(workspace: Workspace, settings: Settings) -> None:
+    bench = Bench.of(workspace, settings)
+    task, data = Task("autorec_random", 1, None, is_trial=False), data_digest(workspace.read("encoded", Encoded))
+    work(bench, task)
+    result = bench.results.result(bench.identity(task, data))
+    assert result is not None
+    assert result.searched is not None
+    assert result.architecture == to_line(read_line(result.architecture or ""))
+    shape = bench.params_of(task, result.architecture).ranker_params["autorec"]
+    sizes = workspace.read("encoded", Encoded).field_sizes
+    beside = sum(p.numel() for p in RANKERS["autorec"](sizes, shape).parameters())
+    assert result.cost.num_parameters + result.cost.num_embedding_parameters == beside
+    other = Task("autorec_greedy", 1, None, is_trial=False)
+    assert bench.search_identity(other, data) != bench.search_identity(task, data)
 
 
 def test_spent_adds_up() -> None:

@@ -200,6 +200,7 @@ EXPORTED = (
     "afn",
     "fibinet_each",
     "finalmlp",
+    "autorec",
 )
 
 

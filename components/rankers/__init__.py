@@ -5,6 +5,7 @@ from __future__ import annotations
 from components.errors import CtrError
 from components.rankers.attention import AttentionAndTower, AttentionNetwork
 from components.rankers.attentional import AttentionalFactorizationMachine
+from components.rankers.autorec import BlockNetwork
 from components.rankers.bilinear import BilinearAll, BilinearEach, BilinearInteraction
 from components.rankers.compressed import CompressedNetwork, ExtremeDeepFactorizationMachine
 from components.rankers.cross import CrossNetwork, DeepAndCross, DeepAndCross2, DeepAndCross2Mixture
@@ -51,6 +52,7 @@ RANKERS: dict[str, type[Ranker]] = {
     "dlrm": DotProductRanker,
     "mlp": Perceptron,
     "finalmlp": TwoStreams,
+    "autorec": BlockNetwork,
 }
 
 

@@ -3,6 +3,7 @@
 params     what the board draws and tries
 bench      what every task reads, and the identity that its result is kept by
 searches   the search that a seed of a searched row begins with
+autorec    the searches of AutoRec's space
 work       one (ranker, seed): its identity, its training, its figures; a process of its own
 results    what such a process leaves behind, kept by identity
 running    the processes: several at once, resumed, one failing without the others

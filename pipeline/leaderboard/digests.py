@@ -16,6 +16,7 @@ _COMPONENTS = Path(__file__).parents[2] / "components"
 _FOLDERS = ("rankers", "training", "calibrating", "evaluating")
 _FILES = ("batching.py", "exporting.py", "metrics.py", "scoring.py")
 _SEARCH_FOLDERS = ("autopi", "rankers")
+_AUTOREC_FOLDERS = ("rankers", "training")
 _SEARCH_FILES = ("batching.py", "metrics.py")
 
 
@@ -32,9 +33,11 @@ def code_digest(ranker: str) -> str:
     return _digest(folders, _FILES, "work.py")
 
 
-def search_digest() -> str:
-    """SHA-256 of the files that decide what a search finds."""
-    return _digest(_SEARCH_FOLDERS, _SEARCH_FILES, "searches.py")
+def search_digest(ranker: str) -> str:
+    """SHA-256 of the files that decide what a search for this ranker finds."""
+    if ranker == AUTOPI:
+        return _digest(_SEARCH_FOLDERS, _SEARCH_FILES, "searches.py")
+    return _digest(_AUTOREC_FOLDERS, _SEARCH_FILES, "autorec.py")
 
 
 def _digest(folders: Sequence[str], files: Sequence[str], own: str) -> str:

@@ -18,6 +18,8 @@ class LeaderboardParams(Strict):
     embedding_l2_factors  tuning draws the penalty between these multiples of the preset one, evenly in its logarithm
     learning_rate_factors the same of the learning rate
     dropouts              tuning draws one of these, for rankers that have hidden layers
+    autorec_epochs        passes over train, at most, of a candidate of the searches in AutoRec's space; as many candidates as
+                          search.trial's epochs pay for
     timed_rows            test rows scored to say milliseconds per 1,000 rows
     """
 
@@ -27,6 +29,7 @@ class LeaderboardParams(Strict):
     embedding_l2_factors: tuple[float, float]
     learning_rate_factors: tuple[float, float]
     dropouts: tuple[float, ...]
+    autorec_epochs: int
     timed_rows: int
 
     def __post_init__(self) -> None:
@@ -37,6 +40,7 @@ class LeaderboardParams(Strict):
             "0 < embedding_l2_factors, rising": 0 < self.embedding_l2_factors[0] <= self.embedding_l2_factors[1],
             "0 < learning_rate_factors, rising": 0 < self.learning_rate_factors[0] <= self.learning_rate_factors[1],
             "0 <= dropouts < 1, at least one": len(self.dropouts) > 0 and all(0 <= one < 1 for one in self.dropouts),
+            "autorec_epochs >= 1": self.autorec_epochs >= 1,
             "timed_rows >= 1": self.timed_rows >= 1,
         }
         broken = [words for words, holds in checks.items() if not holds]

@@ -170,11 +170,12 @@ class Results:
             if scores_r is not None:
                 write_array(hidden / "scores.npy", scores_r)
 
-    def write_search(self, search: Search, found: FoundArchitecture) -> None:
-        """Keep what a search found, with its course."""
+    def write_search(self, search: Search, found: FoundArchitecture | None) -> None:
+        """Keep what a search found, AutoPI's with its course."""
         with self._appearing_at(self.place(search.identity)) as hidden:
             write_json(hidden / "search.json", search)
-            found.save(hidden)
+            if found is not None:
+                found.save(hidden)
 
     @contextmanager
     def _appearing_at(self, place: Path) -> Iterator[Path]:
@@ -192,7 +193,7 @@ class Results:
         return parse(Search, read_json(path), str(path), IntegrityError) if path.is_file() else None
 
     def architecture(self, search: Search) -> FoundArchitecture:
-        """What a kept search found."""
+        """What a kept search of AutoPI's space found."""
         return FoundArchitecture.load(self.place(search.identity))
 
     def result(self, identity: Identity) -> Result | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from components.rankers.autorec import AutoRecParams
 from pipeline.leaderboard.bench import Bench, Task
 from pipeline.leaderboard.results import Spent, Trial, Tuned
 
@@ -63,4 +64,5 @@ class Tuning:
         return Spent.total(self._spent)
 
     def _has_hidden_layers(self) -> bool:
-        return bool(self._bench.train.ranker_params[self._ranker].hidden_widths)
+        shape = self._bench.train.ranker_params[self._ranker]
+        return bool(shape.hidden_widths) or isinstance(shape, AutoRecParams)  # whose perceptron blocks have them

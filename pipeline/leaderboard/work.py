@@ -27,7 +27,7 @@ from components.log import RawLog
 from components.scoring import Scorer
 from components.strict import parse
 from components.training import TrainedRanker, train_ranker
-from pipeline.leaderboard.bench import Bench, Task, test_clusters
+from pipeline.leaderboard.bench import AUTOREC_SEARCHES, Bench, Task, test_clusters
 from pipeline.leaderboard.digests import data_digest
 from pipeline.leaderboard.planted import PLANTED, with_planted
 from pipeline.leaderboard.results import Cost, Identity, Result, Spent, Trial
@@ -59,7 +59,8 @@ def work(bench: Bench, task: Task) -> None:
                 encoded = with_planted(request, encoded, workbench.scratch / "planted")
             with Stopwatch(workbench.checkpoints) as watch:
                 architecture = None if found is None else found.architecture
-                trained = train_ranker(encoded, architecture, bench.params_of(task), workbench)
+                network = found.line if found is not None and task.row in AUTOREC_SEARCHES else None
+                trained = train_ranker(encoded, architecture, bench.params_of(task, network), workbench)
             if task.is_trial:
                 spent = Spent(watch.seconds, watch.core_seconds, _num_rows_seen(trained))
                 tune_auc = max(record.tune_auc for record in trained.history)
@@ -111,7 +112,7 @@ def _keep_result(
         raw_calibration_error=metrics.expected_calibration_error(clicks_r, raw_r, bench.evaluate.num_bins),
         calibration=scorer.calibrator.facts.method,
         parity=float(np.abs(own_r - scores_r[:_PARITY_ROWS]).max()),
-        architecture=None if trained.architecture is None else trained.architecture.to_text(),
+        architecture=None if found is None else found.line,
         searched=None if found is None else found.spent,
         cost=cost,
     )
