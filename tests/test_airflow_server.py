@@ -187,12 +187,8 @@ def test_a_run_whose_first_task_never_started_is_told_once_too(world: World) -> 
     world.until(lambda: world.told_of("monitor", run), "a message")
     (alert,) = world.told_of("monitor", run)
     assert "prepare failed for good" in alert["annotations"]["summary"]
-    (instance,) = (
-        one
-        for one in world.airflow.call("GET", f"/dags/monitor/dagRuns/{run}/taskInstances")["task_instances"]
-        if one["task_id"] == "prepare"
-    )
-    assert instance["start_date"] is None, "it never started"
+    assert world.tries("monitor", run)["prepare"] == ("failed", 0), "it never started"
+    assert not (world.home / "runs" / f"monitor--{run}").exists()
 
 
 def test_days_backfilled_in_reverse_are_as_on_the_day_and_promote_nothing(world: World) -> None:
