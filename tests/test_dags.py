@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 import yaml
@@ -123,6 +124,18 @@ def test_needs_are_those_of_the_resources_file(parsed: dict) -> None:
 def test_the_form_takes_iso_8601_only(parsed: dict, moment: str, fits: bool) -> None:
     pattern = parsed["dags"]["retrain"]["params"]["window_end"]["pattern"]
     assert (re.search(pattern, moment) is not None) == fits
+
+
+def test_the_form_offers_the_strategies_and_devices_that_there_are(parsed: dict) -> None:
+    from components.autopi.search_params import SearchParams
+
+    known = get_args(get_type_hints(SearchParams)["strategy"])
+    for dag in ("search", "retrain"):
+        params = parsed["dags"][dag]["params"]
+        assert sorted(params["strategy"]["enum"]) == sorted(known)
+        assert params["device"]["enum"] == ["auto", "cpu", "cuda"]
+        assert (params["window_days"]["minimum"], params["window_days"]["type"]) == (1, "integer")
+        assert params["dry_run"]["type"] == "boolean"
 
 
 def test_with_one_option_the_same_steps_are_pods(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def training_form(strategy: str, window_days: int) -> dict[str, Param]:
         "strategy": Param(
             strategy,
             type="string",
-            enum=["darts", "fixed", "random"],
+            enum=["darts", "darts_second_order", "halving", "random", "fixed"],
             title="Search strategy",
             description="fixed: the champion's architecture, only weights are learnt anew",
         ),
