@@ -116,8 +116,28 @@ class PlainTwoLayers(nn.Module):
         return flat.view_as(x)
 
 
+class PlainLogarithm(nn.Module):
+    def __init__(self, num_fields: int, width: int) -> None:
+        super().__init__()
+        self.powers = nn.Linear(num_fields, num_fields)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logs = torch.log(torch.maximum(x.abs(), torch.tensor(1e-4))).transpose(1, 2)
+        return torch.exp(torch.minimum(self.powers(logs), torch.tensor(10.0))).transpose(1, 2)
+
+
+class PlainConvolution2d(nn.Module):
+    def __init__(self, num_fields: int, width: int) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(1, 1, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        seen: torch.Tensor = self.convolution(x.unsqueeze(1))
+        return seen.squeeze(1)
+
+
 # What is passed on as it is; everything else is rectified.
-NOT_RECTIFIED = {"skip", "cross_layer", "gate"}
+NOT_RECTIFIED = {"skip", "cross_layer", "gate", "logarithmic_layer"}
 
 Noises = dict[str, list[torch.Tensor]] | None
 
@@ -133,6 +153,8 @@ PLAIN: dict[str, Callable[[int, int], nn.Module]] = {
     "cross_layer": PlainCross,
     "gate": PlainGate,
     "two_layer_perceptron": PlainTwoLayers,
+    "logarithmic_layer": PlainLogarithm,
+    "convolution_2d": PlainConvolution2d,
 }
 
 

@@ -190,9 +190,16 @@ def test_every_operator_can_be_a_network_of_its_own(name: str) -> None:
     assert all(parameter.grad is not None for parameter in found.parameters())
 
 
-def test_the_exported_network_gives_the_same_logits_for_any_number_of_rows(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "line",
+    [
+        ALL_OPERATORS,
+        "3 fields | interaction logarithmic_layer(0) | ensemble convolution_2d(0)+convolution_2d(1) gate(0)+cross_layer(1)",
+    ],
+)
+def test_the_exported_network_gives_the_same_logits_for_any_number_of_rows(line: str, tmp_path: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
-    found = network()
+    found = network(line)
     for _ in range(20):
         found(rows(50))
     found.eval()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -110,6 +111,25 @@ def two_layer_perceptron_by_hand(operator: Operator, edge: int, x: list[list[flo
     return [numbers[f * WIDTH : (f + 1) * WIDTH] for f in range(FIELDS)]
 
 
+def logarithmic_layer_by_hand(operator: Operator, edge: int, x: list[list[float]]) -> list[list[float]]:
+    weight, bias = operator.weight_eff[edge].tolist(), operator.bias_ef[edge].tolist()
+    return [
+        [math.exp(bias[f]) * math.prod(abs(x[g][d]) ** weight[f][g] for g in range(FIELDS)) for d in range(WIDTH)]
+        for f in range(FIELDS)
+    ]
+
+
+def convolution_2d_by_hand(operator: Operator, edge: int, x: list[list[float]]) -> list[list[float]]:
+    kernel, bias = operator.kernel_ek[edge].view(3, 3).tolist(), operator.bias_e[edge].item()
+    result = [[bias] * WIDTH for _ in range(FIELDS)]
+    for f in range(FIELDS):
+        for d in range(WIDTH):
+            for i, j in itertools.product((-1, 0, 1), repeat=2):
+                if 0 <= f + i < FIELDS and 0 <= d + j < WIDTH:
+                    result[f][d] += kernel[i + 1][j + 1] * x[f + i][d + j]
+    return result
+
+
 BY_HAND = {
     "skip": skip_by_hand,
     "senet": senet_by_hand,
@@ -122,6 +142,8 @@ BY_HAND = {
     "cross_layer": cross_layer_by_hand,
     "gate": gate_by_hand,
     "two_layer_perceptron": two_layer_perceptron_by_hand,
+    "logarithmic_layer": logarithmic_layer_by_hand,
+    "convolution_2d": convolution_2d_by_hand,
 }
 
 
@@ -186,6 +208,17 @@ def test_the_kinks_of_senet_do_not_hide_its_gradient() -> None:
     assert bool((operator.gates(x_fdb) > 0).any())
 
 
+def test_a_logarithmic_layer_stays_finite_at_zero_and_where_powers_are_huge() -> None:
+    operator = make("logarithmic_layer")
+    with torch.no_grad():
+        operator.weight_eff.fill_(40.0)
+    for x_fdb in (torch.zeros_like(node()), node() * 1e4):
+        y_efdb = operator(x_fdb.requires_grad_())
+        y_efdb.sum().backward()
+        assert bool(torch.isfinite(y_efdb).all())
+        assert bool(torch.isfinite(x_fdb.grad).all())
+
+
 def test_attention_stays_finite_where_scores_are_huge() -> None:
     operator, x_fdb = make("self_attention"), (node() * 1e4).requires_grad_()
     y_efdb = operator(x_fdb)
@@ -217,6 +250,10 @@ def test_attention_stays_finite_where_scores_are_huge() -> None:
         ("gate", 2 * 12 * 12 + 12 + 4 * 12),
         # 12 to 48 and back, with biases
         ("two_layer_perceptron", 2 * 12 * 48 + 48 + 2 * 48 * 12 + 12),
+        # 12 logarithms and exponentials, 4 x 4 weights for each of 3 dimensions, biases
+        ("logarithmic_layer", 24 + 2 * 16 * 3 + 12),
+        # 9 products and sums and a bias for each of 12 numbers
+        ("convolution_2d", 12 * 9 * 2 + 12),
     ],
 )
 def test_flops_are_those_counted_by_hand(name: str, flops: int) -> None:
@@ -233,6 +270,8 @@ def test_flops_are_those_counted_by_hand(name: str, flops: int) -> None:
         ("cross_layer", 12 * 12 + 12),
         ("gate", 12 * 12 + 12),
         ("two_layer_perceptron", 12 * 48 + 48 + 48 * 12 + 12),
+        ("logarithmic_layer", 16 + 4),
+        ("convolution_2d", 9 + 1),
     ],
 )
 def test_parameters_are_those_counted_by_hand(name: str, parameters: int) -> None:

@@ -1,4 +1,5 @@
-"""Operators beyond the paper's six: what it names and leaves out (products, cross layer), a gate, and hidden width.
+"""Operators beyond the paper's six: what it names and leaves out (products, cross and logarithmic layer, 2d convolution), a
+gate, and hidden width.
 
 `X` below is the node, x_f the vector of field f, vec(X) all fields one after another. Letters: B rows in a batch, F fields,
 D embedding width, E edges, H hidden.
@@ -7,12 +8,19 @@ D embedding width, E edges, H hidden.
 from __future__ import annotations
 
 import torch
+from torch.nn import functional
 
 from components.autopi.edge_operator import AllFieldsOperator, Operator, uniform_weights
 
 # Hidden numbers of the two-layer perceptron to one of its inputs: 400 beside 10 fields of width 10, as the tuned plain
 # perceptrons of the public boards have it.
 WIDENING = 4
+
+# The logarithmic layer takes numbers for no smaller than this, and a product of powers for no larger than e^10: float32 and the
+# gradient stay finite.
+SMALLEST, LARGEST_LOG = 1e-4, 10.0
+
+KERNEL = 3  # places beside one another that the 2d convolution sees, along fields and along the embedding
 
 
 class HadamardProduct(Operator):
@@ -119,3 +127,59 @@ class TwoLayerPerceptron(Operator):
         """Two matrix products and two biases."""
         size = self.num_fields * self.width
         return 2 * (2 * WIDENING * size * size) + WIDENING * size + size
+
+
+class LogarithmicLayer(Operator):
+    """Products of learned powers: exp(sum_g W_fg log|x_g| + b_f), number by number.
+
+    The logarithmic transformation layer of AFN (Cheng et al. 2020, equation 6), with as many neurons as there are fields.
+    Positive as it is, so not rectified.
+    """
+
+    is_rectified = False
+
+    def make_weights(self, generator: torch.Generator | None) -> None:
+        """W (E, F, F) and b (E, F)."""
+        self.weight_eff = uniform_weights(
+            (self.num_edges, self.num_fields, self.num_fields), self.num_fields, generator
+        )
+        self.bias_ef = uniform_weights((self.num_edges, self.num_fields), self.num_fields, generator)
+
+    def forward(self, x_fdb: torch.Tensor) -> torch.Tensor:
+        """See Operator."""
+        logs = x_fdb.abs().clamp_min(SMALLEST).log().flatten(1, 2)
+        powers = torch.addmm(self.bias_ef.reshape(-1, 1), self.weight_eff.flatten(0, 1), logs)
+        return powers.clamp_max(LARGEST_LOG).exp().view(self.num_edges, self.num_fields, self.width, -1)
+
+    def count_flops(self) -> int:
+        """A logarithm and an exponential a number, one matrix product and the bias."""
+        size = self.num_fields * self.width
+        return 2 * size + 2 * self.num_fields * size + size
+
+
+class Convolution2d(Operator):
+    """A 3 x 3 kernel over the table of fields and embedding numbers, zeros around it, and a bias.
+
+    As in CCPM and FGCNN it sees neighbouring fields, so the order of a log's fields matters; the paper names it and leaves it out.
+    """
+
+    def make_weights(self, generator: torch.Generator | None) -> None:
+        """The kernel (E, 9) and b (E,)."""
+        self.kernel_ek = uniform_weights((self.num_edges, KERNEL * KERNEL), KERNEL * KERNEL, generator)
+        self.bias_e = uniform_weights((self.num_edges,), KERNEL * KERNEL, generator)
+
+    def forward(self, x_fdb: torch.Tensor) -> torch.Tensor:
+        """See Operator."""
+        padded = functional.pad(x_fdb, (0, 0, 1, 1, 1, 1))
+        shifted = [
+            padded[field : field + self.num_fields, place : place + self.width]
+            for field in range(KERNEL)
+            for place in range(KERNEL)
+        ]
+        seen_kl = torch.stack(shifted).flatten(1)
+        convolved = torch.addmm(self.bias_e.unsqueeze(1), self.kernel_ek, seen_kl)
+        return convolved.view(self.num_edges, self.num_fields, self.width, -1)
+
+    def count_flops(self) -> int:
+        """Nine products and sums a number, zeros around the table included, and the bias."""
+        return (2 * KERNEL * KERNEL + 1) * self.num_fields * self.width

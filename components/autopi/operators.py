@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from components.autopi.edge_operator import Operator, uniform_weights
-from components.autopi.further_operators import CrossLayer, Gate, HadamardProduct, OuterProduct, TwoLayerPerceptron
+from components.autopi.further_operators import (
+    Convolution2d,
+    CrossLayer,
+    Gate,
+    HadamardProduct,
+    LogarithmicLayer,
+    OuterProduct,
+    TwoLayerPerceptron,
+)
 from components.autopi.paper_operators import (
     Convolution1d,
     FactorizationMachine,
@@ -27,6 +35,8 @@ OPERATORS: dict[str, type[Operator]] = {
     "cross_layer": CrossLayer,
     "gate": Gate,
     "two_layer_perceptron": TwoLayerPerceptron,
+    "logarithmic_layer": LogarithmicLayer,
+    "convolution_2d": Convolution2d,
 }
 
 # The space that the paper searches; the others above extend it.

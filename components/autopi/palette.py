@@ -15,6 +15,8 @@ COLOURS = {
     "cross_layer": "#1c1c1c",
     "gate": "#7a3b12",
     "two_layer_perceptron": "#6fae1e",
+    "logarithmic_layer": "#0f7f8c",
+    "convolution_2d": "#8f2d56",
 }
 _OTHER_COLOUR = "#3a9ad9"
 WORDS = {
@@ -29,6 +31,8 @@ WORDS = {
     "cross_layer": "cross",
     "gate": "gate",
     "two_layer_perceptron": "2 layers",
+    "logarithmic_layer": "log layer",
+    "convolution_2d": "2d conv",
 }
 
 
