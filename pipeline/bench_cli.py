@@ -45,6 +45,39 @@ def bench_kills(
         _print_json(lambda: run_bench_kills(workspace.absolute(), strategies.split(","), times, seed, progress))
 
 
+@bench_app.command("ablation")
+def bench_ablation(
+    seeds: Annotated[str, typer.Option(help="Comma-separated.")] = "1,2,3",
+    epochs: Annotated[int, typer.Option(min=1, help="Of each search; the paper takes 50 on Frappe.")] = 50,
+    trial_epochs: Annotated[float, typer.Option(min=0.1, help="Of training from scratch what was found.")] = 10.0,
+    only: Annotated[str, typer.Option(help="Comma-separated variants; all by default.")] = "",
+    workspace: WorkspaceOption = HERE,
+) -> None:
+    """What annealing, noisy skips, each operator, nodes and edges are worth: searched, trained from scratch, judged on tune."""
+    from pipeline.bench_variants import run_bench_ablation
+    from pipeline.progress import shown_progress
+
+    numbers, names = [int(seed) for seed in seeds.split(",")], [name for name in only.split(",") if name]
+    with shown_progress("ablation") as progress:
+        _print_json(lambda: run_bench_ablation(workspace.absolute(), numbers, epochs, trial_epochs, names, progress))
+
+
+@bench_app.command("alike")
+def bench_alike(
+    strategies: Annotated[str, typer.Option(help="Comma-separated.")] = "darts,halving",
+    seeds: Annotated[str, typer.Option(help="Comma-separated.")] = "1,2,3,4,5",
+    epochs: Annotated[int | None, typer.Option(min=1, help="Of a supernet; as params have it by default.")] = None,
+    workspace: WorkspaceOption = HERE,
+) -> None:
+    """How alike the architectures are that a search finds with several seeds, and that chance would give."""
+    from pipeline.bench_variants import run_bench_alike
+    from pipeline.progress import shown_progress
+
+    numbers = [int(seed) for seed in seeds.split(",")]
+    with shown_progress("alike") as progress:
+        _print_json(lambda: run_bench_alike(workspace.absolute(), strategies.split(","), numbers, epochs, progress))
+
+
 @bench_app.command("rankers")
 def bench_rankers(
     rankers: Annotated[
