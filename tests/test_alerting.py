@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from components.errors import ConfigError, IntegrityError
 from components.watching import CHECKS
+from components.watching.drift import DriftFacts
 from components.watching.measuring import measure_volume
 from pipeline.__main__ import app
 from pipeline.alerting.alert import OTHER_ALERTS, make_alert
@@ -188,6 +189,28 @@ def test_rows_are_judged_by_how_much_they_vary_from_week_to_week() -> None:
     for (num_rows, past), is_found in cases.items():
         measure = measure_volume(num_rows, past, WATCH_PARAMS, levels)
         assert (None if measure is None else measure.is_finding) == is_found, (num_rows, past)
+
+
+def test_rows_that_come_after_the_first_look_are_a_finding_of_the_second(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def settled(num_rows: int) -> DriftFacts:
+        return replace(facts_of(num_rows=num_rows), num_settled=num_rows)
+
+    for hour in range(4):
+        warn(desk, hour, facts_of(num_rows=10_000))
+    warn(desk, 0, settled(10_050))
+    assert events(capsys) == []
+    warn(desk, 1, settled(11_000))
+    assert events(capsys) == ["TICKET CtrRowsLate"]
+    key = f"ctr/prod/{MODEL}/rows_late/all"
+    assert "9.09%" in desk.book.state().incidents[key].alert.annotations["summary"]
+    assert [block.key for block in blocking(desk.book)] == [key]
+    warn(desk, 4, facts_of(num_rows=10_000))
+    assert desk.book.state().incidents[key].num_clean == 0, "a first look says nothing of late rows"
+    warn(desk, 2, settled(10_000))
+    warn(desk, 3, settled(10_000))
+    assert key not in desk.book.state().incidents
 
 
 # What drift does to training

@@ -182,6 +182,14 @@ CHECKS: dict[str, Check] = {
         "Look at the service's own count on /metrics: if it agrees, traffic changed; if not, the served log lost or doubled rows.",
         (),
     ),
+    "rows_late": Check(
+        "CtrRowsLate",
+        "ticket",
+        "contract",
+        "Rows came into the served log after their window had been looked at: the first look was at a part of them only.",
+        "Look at what carries the served log here, and at its clock; what was said of the window at first is said again of all rows.",
+        (),
+    ),
     "clicks_missing": Check(
         "CtrClicksMissing",
         "ticket",

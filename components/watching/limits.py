@@ -37,6 +37,7 @@ class Limits(Strict):
     max_duplicate_share   share of rows that may repeat an impression
     max_stale_share       share of rows that may carry another bundle's digest (a rollout takes its time)
     max_outside_share     share of rows whose time may lie outside the window
+    max_late_share        share of a window's rows that may come after the window was first looked at
     max_clickless_share   share of final rows of which nobody said whether they were clicked
     skew_tolerance        largest distance between a served score and the champion's own
     """
@@ -62,6 +63,7 @@ class Limits(Strict):
     max_duplicate_share: float
     max_stale_share: float
     max_outside_share: float
+    max_late_share: float
     max_clickless_share: float
     skew_tolerance: float
 

@@ -42,17 +42,19 @@ def measure_unit(profile: ReferenceProfile, sample: pl.DataFrame, field: FieldBi
     where the quantiles disagree by more than half of the logarithm of the smallest factor that matters. None where the
     sample or the reference has too few values to say.
     """
+    if field.kind != "numeric":
+        return None
     counts = profile.tally.counts[f"field:{field.name}"].sum(axis=0)[FIRST_VALUE_BIN:]
-    values = sample[field.name].drop_nulls().drop_nans().to_numpy()
-    if field.kind != "numeric" or counts.sum() == 0 or len(values) < limits.minimum_hour_rows:
+    values = _finite(sample[field.name])
+    if counts.sum() == 0 or len(values) < limits.minimum_hour_rows:
         return None
     quantiles = counts.cumsum()[:-1] / counts.sum()
     edges = np.array(field.edges)
     is_kept = (quantiles >= _LOWEST_QUANTILE) & (quantiles <= _HIGHEST_QUANTILE) & (edges != 0)
     served = np.quantile(values, quantiles[is_kept])
     edges = edges[is_kept]
-    has_factor = served * edges > 0
-    factors = np.log(served[has_factor] / edges[has_factor])
+    has_factor = (np.sign(served) == np.sign(edges)) & (served != 0)
+    factors = np.log(np.abs(served[has_factor])) - np.log(np.abs(edges[has_factor]))
     if len(factors) < _QUANTILES_AT_LEAST or 2 * len(factors) < len(edges):
         return None
     factor = float(np.median(factors))
@@ -71,7 +73,7 @@ def quantiles_of(profile: ReferenceProfile, sample: pl.DataFrame, field: FieldBi
     if field.kind != "numeric":
         return None
     counts = profile.tally.counts[f"field:{field.name}"].sum(axis=0)[FIRST_VALUE_BIN:]
-    values = sample[field.name].drop_nulls().drop_nans().to_numpy()
+    values = _finite(sample[field.name])
     if len(values) == 0 or len(field.edges) == 0:
         return None
     known = counts.cumsum()[:-1] / counts.sum()
@@ -79,6 +81,10 @@ def quantiles_of(profile: ReferenceProfile, sample: pl.DataFrame, field: FieldBi
     shares = tuple(known[chosen].tolist())
     served = tuple(np.quantile(values, shares).tolist())
     return Quantiles(field.name, shares, tuple(field.edges[number] for number in chosen), served, len(values))
+
+
+def _finite(values: pl.Series) -> Floats:
+    return values.filter(values.is_finite()).to_numpy()
 
 
 def measure_volume(num_rows: int, past: Sequence[int], limits: Limits, levels: Levels) -> Measure | None:

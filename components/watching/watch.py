@@ -12,9 +12,9 @@ import numpy as np
 import polars as pl
 
 from components.champion import Champion
-from components.errors import DataError
-from components.log import ServedLog
-from components.profiling import FieldBins, ReferenceProfile
+from components.errors import DataError, IntegrityError
+from components.log import TIME, ServedLog
+from components.profiling import ReferenceProfile
 from components.profiling.binning import Counts
 from components.profiling.profile import SCORE
 from components.scoring import Scorer
@@ -29,15 +29,14 @@ from components.watching.counting import (
     read_served,
 )
 from components.watching.drift import Drift, DriftFacts, Measure, with_discoveries
-from components.watching.estimating import ESTIMATE_NOTE, estimated_figures
 from components.watching.fields import measure_counts
 from components.watching.limits import Limits
 from components.watching.measuring import measure_share, measure_skew, measure_unit, quantiles_of
 from components.watching.quality import figures_of
 from components.watching.reference import QualityReference, read_reference, reference_of_profile
 from components.watching.report import write_report
-from components.watching.scores import expected_click_rate, expected_mean_score
 from components.watching.since import first_seen, iso
+from components.watching.summing import notes_of, summary_of
 from components.watching.words import Evidence, find, notable, status_of
 from components.workbench import Workbench
 
@@ -98,17 +97,21 @@ def watch_served(champion: Champion, served_log: ServedLog, params: WatchParams,
 def compare_served(champion: Champion, served_log: ServedLog, params: WatchParams, workbench: Workbench) -> Comparison:
     """Hold the served rows against the champion's reference; never raises for what the rows hold, it finds it.
 
-    Raises DataError where the table lacks the served log's own columns.
+    Raises DataError where the table lacks the served log's own columns or a row has no time, IntegrityError where it cannot
+    be read.
     """
     table = served_log.scan()
-    num_rows = int(table.select(pl.len()).collect().item())
+    columns, num_rows, num_untimed = _overview(served_log)
     if champion.scorer is None or champion.profile is None or champion.digest is None:
         return _nothing_to_compare(champion, num_rows, "there is no champion yet: promote a bundle first", ())
     profile = champion.profile
-    columns = table.collect_schema()
     for name, kind in OWN_COLUMNS.items():
         if columns.get(name) != kind:
             raise DataError(f"served_log: column '{name}' is {columns.get(name)}, expected {kind}; run fetch again")
+    if num_untimed:
+        raise DataError(
+            f"served_log: '{TIME}' is empty in {num_untimed:,} of {num_rows:,} rows, expected in none; run fetch again"
+        )
     if num_rows < params.minimum_rows:
         reason = (
             f"{num_rows:,} rows were served in the window, at least {params.minimum_rows:,} are needed to say anything"
@@ -127,7 +130,7 @@ def compare_served(champion: Champion, served_log: ServedLog, params: WatchParam
     seen = read_served(
         table, num_rows, absent, yardstick, params.chunk_rows, params.sample_rows, params.seed, workbench
     )
-    notes = _notes(seen, yardstick, columns, absent)
+    notes = notes_of(seen, yardstick, columns, absent)
     measures = [Measure("columns", field.name, 1.0, 0.0, 0.0, 1.0, num_rows) for field in absent]
     measures += measure_counts(profile, seen.tally, fields, params, levels)
     units = (measure_unit(profile, seen.sample, field, params) for field in fields)
@@ -156,7 +159,7 @@ def compare_served(champion: Champion, served_log: ServedLog, params: WatchParam
         last_time=last_time,
         num_rows=num_rows,
         num_settled=seen.quality.num_rows(0),
-        figures=_figures(seen, profile, reference, params),
+        figures=summary_of(seen, profile, reference, params),
         quality=figures_of(seen.quality, reference, params.confidence, params.seed),
         notes=tuple(notes),
         notable=notable(measured, params.discovery_rate),
@@ -165,6 +168,19 @@ def compare_served(champion: Champion, served_log: ServedLog, params: WatchParam
         quantiles=tuple(one for one in quantiles if one is not None),
     )
     return Comparison(facts, seen.sample)
+
+
+def _overview(served_log: ServedLog) -> tuple[pl.Schema, int, int]:
+    """The table's columns, its rows, and those without a time."""
+    table = served_log.scan()
+    try:
+        columns = table.collect_schema()
+        untimed = pl.col(TIME).null_count() if TIME in columns else pl.lit(0)
+        num_rows, num_untimed = table.select(pl.len(), untimed.alias("untimed")).collect().row(0)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        place = served_log.folder / "rows.parquet"
+        raise IntegrityError(f"{place}: not readable as Parquet ({error}); run fetch again") from error
+    return columns, int(num_rows), int(num_untimed)
 
 
 def _nothing_to_compare(champion: Champion, num_rows: int, reason: str, measures: tuple[Measure, ...]) -> Comparison:
@@ -206,24 +222,6 @@ def _yardstick(
     return Yardstick(profile, reference, scorer, digest, None if known is None else known - delay, start, end)
 
 
-def _notes(seen: Seen, yardstick: Yardstick, columns: pl.Schema, absent: list[FieldBins]) -> list[str]:
-    notes = []
-    num_waiting = round(float(seen.waiting[0].sum()))
-    if seen.quality.num_rows(0) == 0:
-        notes.append("no click is known yet: calibration, AUC and clicks given score were not measured")
-    if num_waiting:
-        notes.append(ESTIMATE_NOTE.format(rows=num_waiting))
-    if yardstick.reference.num_slices == 0:
-        notes.append("the champion's evaluation names no slices to watch: quality is watched of all rows together")
-    if absent:
-        notes.append("columns are absent: served and offline scores were not compared")
-    own = {*OWN_COLUMNS, *(field.name for field in yardstick.profile.binning.fields)}
-    surplus = sorted(set(columns.names()) - own)
-    if surplus:
-        notes.append(f"columns {surplus} are unknown to the champion and were not looked at")
-    return notes
-
-
 def _measure_whole(seen: Seen, yardstick: Yardstick, num_rows: int, params: WatchParams) -> list[Measure]:
     measures = [
         measure_share("stale_bundle", seen.num_stale, num_rows, params.max_stale_share),
@@ -243,36 +241,6 @@ def _skew(sample: pl.DataFrame, scorer: Scorer, digest: str, params: WatchParams
         return []
     rows = own[_evenly(own.height, params.skew_rows)]
     return [measure_skew(rows[SERVED_SCORE].to_numpy(), scorer.score(rows), params)]
-
-
-def _figures(
-    seen: Seen, profile: ReferenceProfile, reference: QualityReference, limits: Limits
-) -> dict[str, float | None]:
-    quality, overall = seen.quality, reference.overall
-    num_rows, num_clicks = quality.num_rows(0), quality.num_clicks(0)
-    num_valid = seen.tally.counts["scores"][:, 1:].sum()
-    shown = figures_of(quality, reference, 0.5, 0)[0] if num_rows else None
-    auc, log_loss, entropy, ratio = (
-        None if shown is None or (part := getattr(shown, name)) is None else part.value
-        for name in ("auc", "log_loss", "normalised_entropy", "calibration_ratio")
-    )
-    figures = {
-        "mean_score": float(seen.tally.score_sums.sum() / num_valid) if num_valid else None,
-        "expected_mean_score": float(expected_mean_score(profile, seen.tally, limits).shares[0]) if num_valid else None,
-        "click_rate": num_clicks / num_rows if num_rows else None,
-        "expected_click_rate": expected_click_rate(profile, seen.tally, limits),
-        "auc": auc,
-        "log_loss": log_loss if auc is not None else None,
-        "normalised_entropy": entropy,
-        "calibration_ratio": ratio,
-        "reference_mean_score": profile.mean_score,
-        "reference_click_rate": overall.num_clicks / overall.num_rows,
-        "reference_auc": overall.auc,
-        "reference_log_loss": overall.log_loss,
-        "reference_normalised_entropy": overall.normalised_entropy,
-        "reference_calibration_ratio": overall.calibration_ratio,
-    }
-    return figures | estimated_figures(seen.waiting, overall.calibration_ratio)
 
 
 def _evenly(num_rows: int, wanted: int) -> Counts:

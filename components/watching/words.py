@@ -28,6 +28,7 @@ _SHARES = {
     "stale_bundle": "scored by another bundle than the champion",
     "duplicates": "repeat an impression that is in the log already",
     "outside": "a time outside the window",
+    "rows_late": "came after the window was first looked at",
     "clicks_missing": "no word on a click that should be final",
 }
 

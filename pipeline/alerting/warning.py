@@ -11,7 +11,7 @@ from typing import Literal
 
 from components.watching import CHECKS, Drift, WatchParams
 from components.watching.drift import DriftFacts, Measure
-from components.watching.measuring import measure_volume
+from components.watching.measuring import measure_share, measure_volume
 from components.watching.words import describe
 from pipeline.alerting.alert import BURN_CHECK, TEST_CHECK, Alert, alert_from, dedup_key, in_words, make_alert
 from pipeline.alerting.book import Book
@@ -142,15 +142,14 @@ def _observation(desk: Desk, state: State, facts: DriftFacts, window: Window, wa
         alert = alert_from(finding, desk.params, desk.environment, desk.model)
         found[alert.dedup_key] = alert, finding.kind
     measures = {(one.check, one.slice): one for one in facts.measures}
-    volume = _volume(state, window, watch, facts)
-    if volume is not None and ("rows", "all") not in measures:
-        measures["rows", "all"] = volume
-        if volume.is_finding:
-            check = CHECKS["rows"]
-            description = f"{check.meaning} What to do: {check.action}"
-            alert = make_alert(
-                "rows", "all", check.severity, describe(volume), description, desk.params, desk.environment, desk.model
-            )
+    for measure in (_volume(state, window, watch, facts), _late(state, window, watch, facts)):
+        if measure is None or (measure.check, "all") in measures:
+            continue
+        measures[measure.check, "all"] = measure
+        if measure.is_finding:
+            check = CHECKS[measure.check]
+            said = describe(measure), f"{check.meaning} What to do: {check.action}"
+            alert = make_alert(measure.check, "all", check.severity, *said, desk.params, desk.environment, desk.model)
             found[alert.dedup_key] = alert, "contract"
     was_bad = None
     if ("calibration", "all") in measures or ("auc", "all") in measures:
@@ -192,6 +191,14 @@ def _volume(state: State, window: Window, watch: WatchParams, facts: DriftFacts)
     num_slices = max(len(facts.quality) - 1, 0)
     levels = watch.levels(max(num_fields, 1), num_slices)
     return measure_volume(window.num_rows, same_hours(state.windows, window, _WEEKS), watch, levels)
+
+
+def _late(state: State, window: Window, watch: WatchParams, facts: DriftFacts) -> Measure | None:
+    """The rows that came after the first look; known at the second one, when clicks are final, and only then."""
+    before = next((past for past in state.windows if (past.start, past.end) == (window.start, window.end)), None)
+    if before is None or facts.num_settled == 0 or window.num_rows == 0:
+        return None
+    return measure_share("rows_late", max(window.num_rows - before.num_rows, 0), window.num_rows, watch.max_late_share)
 
 
 def _with_all_open(state: State, notices: tuple[Notice, ...]) -> tuple[Notice, ...]:

@@ -53,7 +53,7 @@ def run_bench_drift(
     if only in (None, "quiet"):
         quiet_days = QuietDays(days, NUM_FIELDS, 480_000, REFERENCE_ROWS)
         quiet = watch_quiet_worlds(quiet_days, seeds, params, objective, kept, progress)
-        _say(f"{quiet.num_windows:,} quiet hours: incidents {dict(quiet.incidents)}, by check {dict(quiet.checks)}")
+        _say(f"{quiet.num_windows:,} quiet hours: incidents {quiet.incidents}, by check {quiet.checks}")
         figures["false_pages_per_quarter"] = quiet.per_days("page", DAYS_PER_QUARTER)
         figures["false_tickets_per_week"] = quiet.per_days("ticket", DAYS_PER_WEEK)
         figures["quiet"] = asdict(quiet)

@@ -27,22 +27,20 @@ class Quiet:
 
     num_days: int = 0
     num_windows: int = 0
-    incidents: Counter[str] = field(default_factory=Counter)
-    checks: Counter[str] = field(default_factory=Counter)
+    incidents: dict[str, int] = field(default_factory=dict)
+    checks: dict[str, int] = field(default_factory=dict)
     windows_with_findings: int = 0
     worlds_with_pages: int = 0
 
     def per_days(self, severity: str, days: int) -> float:
         """Incidents in so many days."""
-        return self.incidents[severity] * days / self.num_days
+        return self.incidents.get(severity, 0) * days / self.num_days
 
     def add(self, other: dict[str, Any]) -> None:
         """Count what was seen in another world."""
         for name, value in other.items():
-            if isinstance(value, dict):
-                getattr(self, name).update(value)
-            else:
-                setattr(self, name, getattr(self, name) + value)
+            so_far = getattr(self, name)
+            setattr(self, name, dict(Counter(so_far) + Counter(value)) if isinstance(value, dict) else so_far + value)
 
 
 @dataclass(frozen=True)
@@ -68,14 +66,16 @@ def watch_quiet_worlds(
     for seed in range(num_worlds):
         name = f"{days.num_days}-{days.num_fields}-{days.rows_per_day}-{days.reference_rows}-{seed}"
         total.add(kept.result("quiet", name, lambda seed=seed: asdict(_watch_world(days, seed, limits, objective))))  # type: ignore[misc]
-        incidents = f"{dict(total.incidents)} by check {dict(total.checks)}"
+        incidents = f"{total.incidents} by check {total.checks}"
         print(f"{total.num_days:,} quiet days of {seed + 1} worlds: {incidents}", file=sys.stderr, flush=True)
         progress(seed + 1, num_worlds, f"quiet worlds, {sum(total.incidents.values())} false")
     return total
 
 
 def _watch_world(days: QuietDays, seed: int, limits: Limits, objective: Objective) -> Quiet:
-    quiet = Quiet(num_days=days.num_days)
+    incidents: Counter[str] = Counter()
+    checks: Counter[str] = Counter()
+    num_with_findings = 0
     generator = np.random.default_rng([seed, 1])
     world = make_counted_world(days.num_fields, 0.03, seed)
     profile, reference = world.profile(generator, days.reference_rows), world.reference(generator, days.reference_rows)
@@ -92,18 +92,17 @@ def _watch_world(days: QuietDays, seed: int, limits: Limits, objective: Objectiv
         findings = judge(profile, tally, reference, clicked, limits)
         found = [(finding.severity, finding.check, finding.slice) for finding in findings]
         found += [("ticket", "rows", "all")] if _is_volume_odd(rows, number, limits, levels) else []
-        quiet.windows_with_findings += bool(found)
+        num_with_findings += bool(found)
         clean = {key: count + 1 for key, count in clean.items() if count + 1 < CLEAN_WINDOWS}
         were_bad.append(any(finding.check in objective.checks for finding in findings))
         found += [("page", "objective", "all")] if burning(were_bad, objective) else []
         for severity, check, name in found:
             if (check, name) not in clean:
-                quiet.incidents[severity] += 1
-                quiet.checks[check] += 1
+                incidents[severity] += 1
+                checks[check] += 1
             clean[check, name] = 0
-    quiet.num_windows = len(rows)
-    quiet.worlds_with_pages = int(quiet.incidents["page"] > 0)
-    return quiet
+    with_pages = int(incidents["page"] > 0)
+    return Quiet(days.num_days, len(rows), dict(incidents), dict(checks), num_with_findings, with_pages)
 
 
 def _rows_of_hours(generator: np.random.Generator, days: QuietDays, limits: Limits) -> Array:
