@@ -49,8 +49,8 @@ def test_each_alert_of_prometheus_has_its_labels_and_its_page() -> None:
 def test_rules_and_dashboard_name_only_metrics_that_there_are(tmp_path: Path) -> None:
     desk = desk_in(tmp_path)
     warn(desk, 0, facts_of("field_drift"))
-    (path,) = desk.metrics.glob("*.prom")
-    known = set(re.findall(r"^# TYPE (\w+)", path.read_text(), re.MULTILINE))
+    texts = [path.read_text() for path in desk.metrics.glob("*.prom")]
+    known = {name for text in texts for name in re.findall(r"^# TYPE (\w+)", text, re.MULTILINE)}
     service = re.findall(r'(?:Counter|Gauge|Histogram)\(\s*"(ctr_\w+)"', (REPO / "pipeline/service/app.py").read_text())
     known |= {f"{name}{suffix}" for name in service for suffix in ("", "_total", "_bucket")}
     dashboard = (INFRA / "grafana/dashboards/ctr.json").read_text()

@@ -261,15 +261,22 @@ def test_every_alert_has_a_runbook() -> None:
     assert {name for name in named if not (REPO / "docs" / "runbooks" / f"{name}.md").is_file()} == set()
 
 
-def test_metrics_say_when_the_last_watch_was_told_of(desk: Desk) -> None:
+def test_metrics_say_when_the_last_watch_was_told_of_and_what_each_look_saw(desk: Desk) -> None:
     warn(desk, 0, facts_of("field_drift"))
-    (path,) = desk.metrics.glob("*.prom")
-    text = path.read_text()
-    label = f'{{env="prod",model="{MODEL}"}}'
-    stamp = float(next(line for line in text.splitlines() if line.startswith("ctr_watch_success_timestamp")).split()[1])
+    warn(desk, 1, facts_of("field_drift", num_rows=7_000))
+    warn(desk, 0, replace(facts_of("calibration"), num_settled=5_000))
+    names = ("alerts_prod", "watch_prod", "watch_prod")
+    ends = (MODEL, f"{MODEL}_first", f"{MODEL}_settled")
+    files = [desk.metrics / f"ctr_{name}_{end}.prom" for name, end in zip(names, ends, strict=True)]
+    assert sorted(desk.metrics.glob("*.prom")) == sorted(files)
+    alerts, first, settled = (path.read_text() for path in files)
+    stamp = float(
+        next(line for line in alerts.splitlines() if line.startswith("ctr_watch_success_timestamp")).split()[1]
+    )
     assert abs(stamp - datetime.now(UTC).timestamp()) < 60
-    assert f"ctr_watch_rows{label} 5000.0" in text
-    assert f'ctr_alerts_open{{env="prod",model="{MODEL}",severity="ticket"}} 1.0' in text
+    assert f'ctr_alerts_open{{env="prod",model="{MODEL}",severity="ticket"}} 2.0' in alerts
+    assert f'ctr_watch_rows{{env="prod",look="first",model="{MODEL}"}} 7000.0' in first
+    assert f'ctr_watch_final_clicks_rows{{env="prod",look="settled",model="{MODEL}"}} 5000.0' in settled
 
 
 def test_the_commands_answer_with_their_exit_codes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,7 @@ from pipeline.alerting.state import (
     resolve_at_once,
     same_hours,
 )
-from pipeline.alerting.textfile import write_metrics
+from pipeline.alerting.textfile import Look, write_metrics
 
 _QUALITY_CHECKS = ("calibration", "auc", "concept", "clicks_missing")
 _WEEKS = 4
@@ -88,7 +88,9 @@ def warn_of(
     finally:
         blocks = len(blocking(desk.book))
         waiting = num_waiting(desk.book)
-        write_metrics(desk.metrics, desk.environment, desk.model, drift.facts, after, waiting, blocks, now)
+        newest = max(one.end for one in after.windows)
+        look: Look = "first" if seen.window.end == newest else "settled"
+        write_metrics(desk.metrics, desk.environment, desk.model, drift.facts, look, after, waiting, blocks, now)
     if not seen.found:
         print("Nothing to warn of.", file=sys.stderr)
     return len(seen.found)
