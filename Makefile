@@ -60,7 +60,7 @@ test: check ## check, then all tests but those of test-servers
 	$(BIN)/pytest -n 2 --dist loadfile -m "not servers"
 
 test-servers: setup ## the tests that start Airflow with PostgreSQL, and Kubeflow's local runner
-	$(BIN)/pytest -m servers
+	$(BIN)/pytest -n 2 --dist loadfile -m servers
 
 night: setup ## simulated days under the real scheduler with faults at random: make night DAYS=14 SEED=1
 	$(BIN)/python tests/night.py $(or $(DAYS),14) $(or $(SEED),1)

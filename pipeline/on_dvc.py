@@ -17,15 +17,17 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from components.errors import ConfigError
-from pipeline.params import LOG_SECTIONS, Settings
 from pipeline.plan import ARTIFACTS
 from pipeline.run import Workspace
-from pipeline.stage import Line, Stage
+
+if TYPE_CHECKING:
+    from pipeline.params import Settings
+    from pipeline.stage import Line, Stage
 
 HEADER = """\
 # Written by `python -m pipeline wire` from the signatures in pipeline/stages.py; edit those and write it anew.
@@ -67,6 +69,8 @@ def _fetch_entry(line: Line) -> dict[str, Any]:
 
 
 def _entry(stage: Stage, settings: Settings) -> dict[str, Any]:
+    from pipeline.params import LOG_SECTIONS
+
     params: list[Any] = []
     preset: list[str] = []
     if stage.params is not None:

@@ -19,14 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.artifact import read_json
-from components.champion import Champion
 from components.errors import ConfigError, IntegrityError
-from components.strict import parse
 from pipeline.params import read_settings
 from pipeline.run import Workspace
 
 if TYPE_CHECKING:
+    from components.champion import Champion
     from pipeline.alerting.warning import Desk
     from pipeline.registry import Registry
 
@@ -109,7 +107,9 @@ def champion_near(workspace: Workspace, scratch: Path) -> Champion:
 
 def champion_architecture(root: Path) -> str | None:
     """The champion's architecture as one line of text; None before the first promotion and for a ranker that none found."""
+    from components.artifact import read_json
     from components.packing.bundle import BundledArchitecture
+    from components.strict import parse
 
     with tempfile.TemporaryDirectory(prefix="ctr-champion-") as folder:
         champion = registry_of(Workspace(root.absolute())).fetch_champion(Path(folder))

@@ -16,15 +16,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from components.artifact import Artifact
 from components.errors import ConfigError, IntegrityError, OutsideError, Stopped
 from components.workbench import Progress, Workbench
-from pipeline.params import Settings
-from pipeline.stage import Stage
 
-A = TypeVar("A", bound=Artifact)
+if TYPE_CHECKING:  # a task that only starts a stage needs neither tables nor params, whose import takes half a second
+    from components.artifact import Artifact
+    from pipeline.params import Settings
+    from pipeline.stage import Stage
+
+A = TypeVar("A", bound="Artifact")
 
 _RENAME_EXCHANGE = 2
 _AT_FDCWD = -100

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from components.errors import ConfigError, DataError, OutsideError
 from components.manifest import verify_manifest
-from pipeline.acts import fetch
 from pipeline.on_dvc import read_end
 from pipeline.outside import champion_architecture, desk_of, read_environment
 from pipeline.params import read_settings
@@ -122,6 +121,8 @@ def note_drift(root: Path) -> None:
 
 def renew_champion(root: Path) -> None:
     """Pin today's champion instead of the one that a race was lost to, as DVC's record too."""
+    from pipeline.acts import fetch
+
     fetch(root, ["champion"])
     command = [sys.executable, "-m", "dvc", "commit", "--quiet", "--force", "fetch"]
     if subprocess.run(command, cwd=root, check=False).returncode != 0:

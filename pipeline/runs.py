@@ -106,6 +106,7 @@ def open_worktree(home: Path, folder: Path, order: Order) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         _git(home, "worktree", "prune")
         _git(home, "worktree", "add", "--quiet", "--detach", str(folder), "HEAD")
+        (folder / "dvc.lock").unlink(missing_ok=True)  # of another window; each step would read and write it again
     _share_the_cache(home, folder)
     (folder / ".home").write_text(str(home), "utf-8")
     window = {"start": order.start.isoformat(), "end": order.end.isoformat(), "as_of": None}

@@ -28,6 +28,7 @@ def test_a_retraining_of_a_simulated_log_is_promoted_and_has_the_bytes_of_dvc_re
         (by_hand / "window.yaml").write_text(
             "start: '2026-03-02T00:00:00+00:00'\nend: '2026-03-30T00:00:00+00:00'\nas_of: null\n"
         )
+        (by_hand / "dvc.lock").unlink()  # of another window; a run's worktree does without it too
         environment = os.environ | {"CTR_REGISTRY": str(folder / "none"), "CTR_STORE": str(folder / "none")}
         command = [sys.executable, "-m", "dvc", "repro", "--quiet", "pack"]
         with (

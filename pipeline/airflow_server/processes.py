@@ -65,7 +65,7 @@ class Running:
                 if process.poll() is None:
                     os.kill(process.pid, number)
             _wait_for(ending, _STOP_SECONDS)
-        _end_sessions({process.pid for process in ending})
+        _end_sessions({process.pid for process in ending}, (signal.SIGTERM, signal.SIGKILL))
 
     def kill(self, component: str) -> None:
         """SIGKILL, as a machine that goes down would; its children are left to see for themselves."""
@@ -75,8 +75,8 @@ class Running:
         self._killed.append(process.pid)
 
     def bury(self) -> None:
-        """End what the killed left behind, such as a scheduler's idle workers."""
-        _end_sessions(set(self._killed))
+        """End at once what the killed left behind, such as a scheduler's workers: there is nobody left to report to."""
+        _end_sessions(set(self._killed), (signal.SIGKILL,))
 
     def wait_until_healthy(self) -> None:
         """Wait for all four; raises OutsideError naming those that are not, and the log of one that ended."""
@@ -149,13 +149,13 @@ def running(server: AirflowServer) -> Iterator[Running]:
         airflow.bury()
 
 
-def _end_sessions(leaders: set[int]) -> None:
-    """End what is left of sessions: SIGTERM, at which a task stops its step, and SIGKILL after a while.
+def _end_sessions(leaders: set[int], signals: Sequence[signal.Signals]) -> None:
+    """End what is left of sessions: SIGTERM, at which a task stops its step, or SIGKILL, each with a while to take effect.
 
     By session, as a task under way has a process group of its own and outlives its scheduler. Idle workers, which hold
     nothing and do not listen to SIGTERM, are killed at once.
     """
-    for number in (signal.SIGTERM, signal.SIGKILL):
+    for number in signals:
         for process in _members(leaders):
             with suppress(ProcessLookupError, PermissionError, FileNotFoundError):
                 is_idle = _IDLE in Path("/proc", str(process), "cmdline").read_bytes()
