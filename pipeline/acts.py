@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
-import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +18,7 @@ from pipeline.outside import champion_near, desk_of, home_of, read_environment, 
 from pipeline.params import Settings, read_settings
 from pipeline.progress import shown_progress
 from pipeline.run import RunOptions, StopFlag, Workspace, run_stage, stop_signals, workbench_for
+from pipeline.subprocesses import die_with_parent
 
 if TYPE_CHECKING:
     from components.workbench import Workbench
@@ -29,7 +27,6 @@ T = TypeVar("T")
 
 INPUTS = ("raw_log", "champion", "served_log")
 EXIT_ALARM_SENT = 5
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -182,12 +179,6 @@ def with_recorded_end(root: Path, act: str, run: Callable[[], int]) -> int:
     with _recorded(Workspace(root.absolute()), act) as end:
         end.code = run()
     return end.code
-
-
-def die_with_parent() -> None:
-    """Ask the kernel to send SIGTERM to this process when the one that started it dies (for runs under DVC)."""
-    if os.environ.get("CTR_DIE_WITH_PARENT"):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def moment(text: str) -> datetime:

@@ -1,6 +1,6 @@
 """One command in a process group of its own: its output line by line, stopped in order, never left behind.
 
-Stands under the Airflow adapter; needs only the standard library.
+Stands under the Airflow adapter and the acts; needs only the standard library.
 """
 
 from __future__ import annotations
@@ -20,6 +20,12 @@ _LIBC = ctypes.CDLL(None)
 def ask_for_sigterm_when_the_parent_dies() -> None:
     """Run in a child before exec: the kernel sends it SIGTERM when the thread that started it is gone."""
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def die_with_parent() -> None:
+    """Stop with the process that started this one, where that asked for it by CTR_DIE_WITH_PARENT (for runs under DVC)."""
+    if os.environ.get("CTR_DIE_WITH_PARENT"):
+        ask_for_sigterm_when_the_parent_dies()
 
 
 class Subprocess:

@@ -51,7 +51,10 @@ class World:
         return str(self.airflow.call("POST", f"/dags/{dag}/dagRuns", content)["dag_run_id"])
 
     def wait(self, dag: str, run: str) -> str:
-        return str(self.until(lambda: self._ended(dag, run), f"{dag} {run} to end"))
+        try:
+            return str(self.until(lambda: self._ended(dag, run), f"{dag} {run} to end"))
+        except AssertionError as late:
+            raise AssertionError(f"{late}: {self.tries(dag, run)}") from late
 
     def tries(self, dag: str, run: str) -> dict[str, tuple[str, int]]:
         tasks = self.airflow.call("GET", f"/dags/{dag}/dagRuns/{run}/taskInstances")["task_instances"]

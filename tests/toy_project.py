@@ -56,8 +56,8 @@ from pathlib import Path
 sys.path.insert(0, {repo!r})
 from components.manifest import write_manifest
 from pipeline.on_dvc import record_end, record_start
-from pipeline.acts import die_with_parent
 from pipeline.run import Workspace
+from pipeline.subprocesses import die_with_parent
 
 STAGES = {stages!r}
 FAULTS = Path({faults!r})
