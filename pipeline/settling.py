@@ -21,6 +21,7 @@ from components.watching import WatchParams
 from pipeline.acts import fetch, prepare
 from pipeline.outside import registry_of
 from pipeline.params import read_settings
+from pipeline.registry.records import PROD
 from pipeline.run import Workspace
 from pipeline.runs import read_order
 
@@ -63,6 +64,9 @@ def _pin(workspace: Workspace, digest: str) -> bool:
             print(f"{error}: these rows are held against today's champion.", file=sys.stderr)
             return False
         registry.bring(clone, version, Path(scratch, "bundle"))
-        workspace.write("champion", Champion.from_bundle(Path(scratch, "bundle"), version.version))
+        today = registry.assigned(clone, PROD)
+        terms = () if today is None else registry.terms(clone, today)
+        pinned = Champion.from_bundle(Path(scratch, "bundle"), version.version, terms)
+        workspace.write("champion", pinned)
     print(f"Most rows of this window were served by {version.version}.", file=sys.stderr)
     return True

@@ -46,6 +46,7 @@ WATCH_PARAMS = WatchParams(
     usual_volume_deviation=0.1,
     max_duplicate_share=0.001,
     max_stale_share=0.01,
+    rollout_grace_hours=1.0,
     max_outside_share=0.001,
     max_late_share=0.01,
     max_clickless_share=0.05,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from components.champion import Champion
+from components.champion import Champion, Term
 from components.errors import IntegrityError
 from components.log import TIME
 from components.manifest import write_manifest
@@ -50,6 +50,19 @@ def test_a_champion_is_saved_and_loaded_equal(world: World, bundle: Bundle, pinn
     champion.save(again)
     assert Champion.load(again) == champion
     assert (again / "champion.json").read_bytes() == (pinned / "champion.json").read_bytes()
+
+
+def test_terms_are_kept_where_they_are_known(bundle: Bundle, tmp_path: Path) -> None:
+    terms = (Term("v1.0.0", "ab" * 32, 5), Term("v2.1.0", bundle.digest, 7))
+    place, folder = tmp_path / "bundle", tmp_path / "champion"
+    for path in (place, folder):
+        path.mkdir()
+    bundle.save(place)
+    Champion.from_bundle(place, "v2.1.0", terms).save(folder)
+    assert Champion.load(folder).terms == terms
+    (folder / "terms.json").write_text('{"terms": [{"version": 1}]}')
+    with pytest.raises(IntegrityError, match=r"terms\.json"):
+        Champion.load(folder)
 
 
 def test_none_is_saved_and_loaded_as_none(tmp_path: Path) -> None:

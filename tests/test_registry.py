@@ -135,10 +135,16 @@ def test_older_data_than_the_champions_is_refused_and_data_without_time_is_not(
 
 
 def test_a_rollback_is_an_assignment_and_a_hold_outlasts_tonights_run(registry: Registry, tmp_path: Path) -> None:
-    one, _ = promoted(registry, tmp_path, "1", "2")
+    one, two = promoted(registry, tmp_path, "1", "2")
     back = registry.assign("v1.0.0", "prod", "clicks fell", hold="look at the prices")
     assert registry.champion() == back
     assert (back.version, back.digest) == ("v1.0.0", one)
+    with registry.cloned() as clone:
+        terms = registry.terms(clone, back)
+        assert registry.terms(clone, replace(back, version="v1.0.1")) == (), "somebody unassigned with plain gto"
+    assert [(term.version, term.digest) for term in terms] == [("v1.0.0", one), ("v1.0.1", two), ("v1.0.0", one)]
+    assert all(0 <= time.time() - term.start / 1e6 < 60 for term in terms)
+    assert terms[0].start < terms[1].start < terms[2].start
     tonight = challenger(bundle(tmp_path / "three", "3"), one)
     for act in (registry.examine, registry.promote):
         with pytest.raises(Refused, match="look at the prices"):

@@ -115,6 +115,7 @@ def test_rows_are_held_against_the_champion_that_served_most_of_them(home: Path,
     champion, num_rows = _look(home)
     assert num_rows == 100, "the hour that has just ended is no part of it"
     assert (champion.digest, champion.version) == (digests[0], "v1.0.0")
+    assert [term.digest for term in champion.terms] == digests, "who was champion when, for both looks"
     _serve(home, UNKNOWN, inside, 200)
     assert _look(home)[0].digest == digests[1], "a bundle that nobody registered is held against today's champion"
 

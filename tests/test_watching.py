@@ -58,7 +58,7 @@ def measure(world: World, champion: Champion, rows: pl.DataFrame, seed: int) -> 
     reference = reference_of_profile(champion.profile)
     quality = count_quality(rows, clicks, scores, reference, world.schema)
     return [
-        *measure_counts(champion.profile, tally, fields, WATCH_PARAMS, levels),
+        *measure_counts(champion.profile, tally, tally, fields, WATCH_PARAMS, levels),
         *measure_quality(reference, quality, WATCH_PARAMS, levels),
     ]
 

@@ -154,7 +154,7 @@ CHECKS: dict[str, Check] = {
         "CtrStaleBundle",
         "ticket",
         "contract",
-        "Rows were scored by another bundle than the champion: a rollout has not finished, or was forgotten.",
+        "Rows were scored by a bundle that was not champion at their time: a rollout has not finished, or was forgotten.",
         "Compare the digest that /metrics shows on each replica with the champion's; restart those that lag behind.",
         (),
     ),

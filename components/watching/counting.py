@@ -18,6 +18,7 @@ from components.profiling.tally import UNKNOWN_CLICK
 from components.scoring import Scorer
 from components.watching.quality import NUM_CELLS, QualityTally, cells_of, count_quality
 from components.watching.reference import QualityReference
+from components.watching.terms import Mask, Terms
 from components.workbench import Workbench
 
 SERVED_SCORE = "score"
@@ -35,7 +36,7 @@ OWN_COLUMNS = {
 class Yardstick:
     """What served rows are held against.
 
-    digest         of the champion's bundle
+    terms          which bundle may have scored a row
     final_before   microseconds: clicks of rows served earlier are final; None: every click that is known is
     start, end     microseconds: the window that the rows were fetched for; None for open
     """
@@ -43,7 +44,7 @@ class Yardstick:
     profile: ReferenceProfile
     reference: QualityReference
     scorer: Scorer
-    digest: str
+    terms: Terms
     final_before: int | None
     start: int | None
     end: int | None
@@ -53,18 +54,27 @@ class Yardstick:
 class Seen:
     """What one pass over the served rows leaves.
 
-    quality        of rows whose click is final
+    tally          of all rows
+    scored         of rows whose score is the champion's to answer for: not those that another one scored in its own term
+    quality        of these, of rows whose click is final
     waiting        (2, K): rows, and the sum of their scores, whose click is not final, by cell of the score
-    num_clickless  rows whose click should be final, but is unknown
+    num_due        of all rows, those whose click should be final
+    num_clickless  of these, rows whose click is unknown
+    num_stale      rows scored by a bundle that was not champion at the time, and when the first of them was
+    num_other      rows that another champion scored in its own term
     num_repeats    rows whose impression stands in the log already; rows without one cannot repeat
     sample         rows in time order
     """
 
     tally: Tally
+    scored: Tally
     quality: QualityTally
     waiting: Floats
+    num_due: int
     num_clickless: int
     num_stale: int
+    first_stale: int | None
+    num_other: int
     num_repeats: int
     num_outside: int
     first_time: int
@@ -88,25 +98,32 @@ def read_served(
     parts: list[_Part] = []
     impressions, samples = [], []
     tally: Tally | None = None
+    scored: Tally | None = None
     quality = QualityTally.empty(yardstick.reference)
     for start, chunk in _chunks(table, num_rows, chunk_rows):
         rows = chunk.with_columns(pl.lit(None, dtype=column_type(field)).alias(field.name) for field in absent)
-        clicks, scores = clicks_of(rows), scores_of(rows)
-        counted = count_rows(rows, scores, clicks, yardstick.scorer.encoder, yardstick.profile.binning)
+        counted = count(rows, yardstick)
         tally = counted if tally is None else tally + counted
-        part, of_clicks = _part_of(rows, clicks, scores, yardstick)
+        part, of_clicks, is_other = _part_of(rows, yardstick)
         parts.append(part)
+        own = counted if part.num_other == 0 else count(rows.filter(~pl.Series(is_other)), yardstick)
+        scored = own if scored is None else scored + own
         quality = quality + of_clicks
         impressions.append(rows[IMPRESSION].drop_nulls().hash(seed).to_numpy())
         samples.append(rows[chosen[(chosen >= start) & (chosen < start + len(rows))] - start])
         workbench.progress(start + len(rows), num_rows, "served rows counted")
     assert tally is not None
+    assert scored is not None
     return Seen(
         tally=tally,
+        scored=scored,
         quality=quality,
         waiting=np.sum([part.waiting for part in parts], axis=0),
+        num_due=sum(part.num_due for part in parts),
         num_clickless=sum(part.num_clickless for part in parts),
         num_stale=sum(part.num_stale for part in parts),
+        first_stale=min((part.first_stale for part in parts if part.first_stale is not None), default=None),
+        num_other=sum(part.num_other for part in parts),
         num_repeats=_num_repeats(np.concatenate(impressions)),
         num_outside=sum(part.num_outside for part in parts),
         first_time=min(part.first_time for part in parts),
@@ -118,22 +135,32 @@ def read_served(
 @dataclass(frozen=True, eq=False)
 class _Part:
     waiting: Floats
+    num_due: int
     num_clickless: int
     num_stale: int
+    first_stale: int | None
+    num_other: int
     num_outside: int
     first_time: int
     last_time: int
 
 
-def _part_of(rows: pl.DataFrame, clicks: Counts, scores: Floats, yardstick: Yardstick) -> tuple[_Part, QualityTally]:
-    times = rows[TIME].to_numpy()
+def count(rows: pl.DataFrame, yardstick: Yardstick) -> Tally:
+    """Counts of rows as the yardstick's profile has them."""
+    encoder, binning = yardstick.scorer.encoder, yardstick.profile.binning
+    return count_rows(rows, scores_of(rows), clicks_of(rows), encoder, binning)
+
+
+def _part_of(rows: pl.DataFrame, yardstick: Yardstick) -> tuple[_Part, QualityTally, Mask]:
+    clicks, scores, times = clicks_of(rows), scores_of(rows), rows[TIME].to_numpy()
+    is_stale, is_other = yardstick.terms.of_rows(rows[SERVED_BUNDLE], times)
     is_due = np.full(len(times), True) if yardstick.final_before is None else times < yardstick.final_before
     is_valid = (scores >= 0) & (scores <= 1)
     is_final = is_due & (clicks != UNKNOWN_CLICK)
-    counted = is_final & is_valid
+    counted = is_final & is_valid & ~is_other
     chosen = rows if counted.all() else rows.filter(pl.Series(counted))
     quality = count_quality(chosen, clicks[counted], scores[counted], yardstick.reference, yardstick.scorer.schema)
-    early = scores[~is_final & is_valid]
+    early = scores[~is_final & is_valid & ~is_other]
     cells = cells_of(early)
     sums = [np.bincount(cells, weights, NUM_CELLS) for weights in (np.ones(len(early)), early)]
     waiting = np.array(sums, dtype=np.float64)
@@ -142,10 +169,19 @@ def _part_of(rows: pl.DataFrame, clicks: Counts, scores: Floats, yardstick: Yard
         is_outside |= times < yardstick.start
     if yardstick.end is not None:
         is_outside |= times >= yardstick.end
-    num_clickless = 0 if yardstick.final_before is None else int((is_due & ~is_final).sum())
-    num_stale = int((rows[SERVED_BUNDLE].fill_null("") != yardstick.digest).sum())
-    first, last = int(times.min()), int(times.max())
-    return _Part(waiting, num_clickless, num_stale, int(is_outside.sum()), first, last), quality
+    has_due = yardstick.final_before is not None
+    part = _Part(
+        waiting=waiting,
+        num_due=int(is_due.sum()) if has_due else 0,
+        num_clickless=int((is_due & ~is_final).sum()) if has_due else 0,
+        num_stale=int(is_stale.sum()),
+        first_stale=int(times[is_stale].min()) if is_stale.any() else None,
+        num_other=int(is_other.sum()),
+        num_outside=int(is_outside.sum()),
+        first_time=int(times.min()),
+        last_time=int(times.max()),
+    )
+    return part, quality, is_other
 
 
 def _chunks(table: pl.LazyFrame, num_rows: int, chunk_rows: int) -> Iterator[tuple[int, pl.DataFrame]]:

@@ -20,16 +20,22 @@ from components.watching.distances import (
 )
 from components.watching.drift import Measure
 from components.watching.limits import Levels, Limits
-from components.watching.scores import measure_scores
+from components.watching.scores import measure_invalid, measure_scores
 
 
 def measure_counts(
-    profile: ReferenceProfile, tally: Tally, fields: tuple[FieldBins, ...], limits: Limits, levels: Levels
+    profile: ReferenceProfile,
+    tally: Tally,
+    scored: Tally,
+    fields: tuple[FieldBins, ...],
+    limits: Limits,
+    levels: Levels,
 ) -> tuple[Measure, ...]:
-    """All checks that counts are enough for: those of `fields` and of the scores' distribution."""
+    """All checks that counts are enough for: those of `fields` in all rows, of the scores' distribution in those of `scored`."""
     mix = mix_of(profile, tally, limits)
     measures = [measure for field in fields for measure in _measure_field(profile, tally, mix, field, limits, levels)]
-    return (*measures, *measure_scores(profile, tally, limits, levels))
+    of_scores = measure_scores(profile, scored, limits, levels) if scored.num_rows else ()
+    return (*measures, measure_invalid(tally), *of_scores)
 
 
 def movers(profile: ReferenceProfile, tally: Tally, field: FieldBins, limits: Limits, num_movers: int) -> str:

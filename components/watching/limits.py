@@ -35,7 +35,8 @@ class Limits(Strict):
     minimum_volume_change smallest relative change of the number of rows, against the same hours of past weeks, that matters
     usual_volume_deviation  relative standard deviation that such a number has in any case
     max_duplicate_share   share of rows that may repeat an impression
-    max_stale_share       share of rows that may carry another bundle's digest (a rollout takes its time)
+    max_stale_share       share of rows that may be scored by a bundle that was not champion at their time
+    rollout_grace_hours   a champion that was replaced may go on scoring for so long
     max_outside_share     share of rows whose time may lie outside the window
     max_late_share        share of a window's rows that may come after the window was first looked at
     max_clickless_share   share of final rows of which nobody said whether they were clicked
@@ -62,6 +63,7 @@ class Limits(Strict):
     usual_volume_deviation: float
     max_duplicate_share: float
     max_stale_share: float
+    rollout_grace_hours: float
     max_outside_share: float
     max_late_share: float
     max_clickless_share: float

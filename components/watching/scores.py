@@ -20,10 +20,15 @@ _VALID = slice(INVALID_SCORE_BIN + 1, None)
 _EXTREMES = {"score_lowest": INVALID_SCORE_BIN + 1, "score_highest": -1}
 
 
+def measure_invalid(tally: Tally) -> Measure:
+    """Scores that are no probability, of which there may be none."""
+    invalid = int(tally.counts["scores"][:, INVALID_SCORE_BIN].sum())
+    return Measure("score_invalid", "all", invalid, None, 0.0, float(invalid), tally.num_rows)
+
+
 def measure_scores(profile: ReferenceProfile, tally: Tally, limits: Limits, levels: Levels) -> tuple[Measure, ...]:
     """All checks of the scores' distribution."""
-    invalid = int(tally.counts["scores"][:, INVALID_SCORE_BIN].sum())
-    measures = [Measure("score_invalid", "all", invalid, None, 0.0, float(invalid), tally.num_rows)]
+    measures: list[Measure] = []
     expected = mix_of(profile, tally, limits).expect(profile.tally.counts["scores"])
     counts = tally.counts["scores"].sum(axis=0)
     measures += measure_stability("score_drift", "all", counts.astype(np.float64), expected, _VALID, limits, levels)

@@ -9,8 +9,8 @@ import numpy as np
 import polars as pl
 
 from components.log import TIME
-from components.profiling import FieldBins, count_rows
-from components.watching.counting import Yardstick, clicks_of, scores_of
+from components.profiling import FieldBins
+from components.watching.counting import SERVED_BUNDLE, Yardstick, count
 from components.watching.fields import measure_counts
 from components.watching.limits import Levels, Limits
 
@@ -30,9 +30,10 @@ def first_seen(
         rows = sample[int(start) : int(stop)]
         if rows.height == 0:
             continue
-        scorer, profile = yardstick.scorer, yardstick.profile
-        tally = count_rows(rows, scores_of(rows), clicks_of(rows), scorer.encoder, profile.binning)
-        for measure in measure_counts(profile, tally, fields, limits, levels):
+        _, is_other = yardstick.terms.of_rows(rows[SERVED_BUNDLE], rows[TIME].to_numpy())
+        tally = count(rows, yardstick)
+        scored = count(rows.filter(~pl.Series(is_other)), yardstick) if is_other.any() else tally
+        for measure in measure_counts(yardstick.profile, tally, scored, fields, limits, levels):
             if measure.is_finding:
                 since.setdefault((measure.check, measure.slice), iso(rows[TIME][0]))
     return since

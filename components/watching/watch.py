@@ -37,6 +37,7 @@ from components.watching.reference import QualityReference, read_reference, refe
 from components.watching.report import write_report
 from components.watching.since import first_seen, iso
 from components.watching.summing import notes_of, summary_of
+from components.watching.terms import Terms
 from components.watching.words import Evidence, find, notable, status_of
 from components.workbench import Workbench
 
@@ -87,7 +88,8 @@ def watch_served(champion: Champion, served_log: ServedLog, params: WatchParams,
     report = workbench.scratch / "drift_report"
     report.mkdir()
     shown = comparison.sample[_evenly(comparison.sample.height, params.report_rows)]
-    folded = champion.profile.binning.fold(shown).with_columns(shown[SERVED_SCORE].alias(SCORE))
+    own_scores = shown.select(pl.when(pl.col(SERVED_BUNDLE) == champion.digest).then(pl.col(SERVED_SCORE)).alias(SCORE))
+    folded = champion.profile.binning.fold(shown).with_columns(own_scores.to_series())
     level = params.levels(len(champion.profile.binning.fields), 0).of("field_drift")
     left_out = write_report(champion.profile, folded, params, level, report)
     notes = tuple(f"'{name}' has no value in a sample and is left out of the report for people" for name in left_out)
@@ -126,16 +128,19 @@ def compare_served(champion: Champion, served_log: ServedLog, params: WatchParam
         else read_reference(champion.folder, champion.scorer.schema)
     )
     levels = params.levels(len(profile.binning.fields), reference.num_slices)
-    yardstick = _yardstick(champion.scorer, profile, reference, champion.digest, served_log, params)
+    terms = Terms(
+        champion.digest, champion.terms if profile.binning.has_time else (), _hours(params.rollout_grace_hours)
+    )
+    yardstick = _yardstick(champion.scorer, profile, reference, terms, served_log, params)
     seen = read_served(
         table, num_rows, absent, yardstick, params.chunk_rows, params.sample_rows, params.seed, workbench
     )
     notes = notes_of(seen, yardstick, columns, absent)
     measures = [Measure("columns", field.name, 1.0, 0.0, 0.0, 1.0, num_rows) for field in absent]
-    measures += measure_counts(profile, seen.tally, fields, params, levels)
+    measures += measure_counts(profile, seen.tally, seen.scored, fields, params, levels)
     units = (measure_unit(profile, seen.sample, field, params) for field in fields)
     measures += [unit for unit in units if unit is not None]
-    measures += _measure_whole(seen, yardstick, num_rows, params)
+    measures += _measure_whole(seen, num_rows, params)
     if not absent:
         measures += _skew(seen.sample, champion.scorer, champion.digest, params, notes)
     measures += measure_quality(reference, seen.quality, params, levels)
@@ -143,6 +148,8 @@ def compare_served(champion: Champion, served_log: ServedLog, params: WatchParam
 
     first_time, last_time = (iso(seen.first_time), iso(seen.last_time)) if profile.binning.has_time else (None, None)
     since = {(measure.check, measure.slice): first_time for measure in measured}
+    if profile.binning.has_time and seen.first_stale is not None:
+        since["stale_bundle", "all"] = iso(seen.first_stale)
     if profile.binning.has_time and any(measure.is_finding for measure in measured):
         since |= first_seen(seen.sample, yardstick, fields, params.since_parts, params, levels)
     rows = "all served rows of the window" if first_time is None else f"rows served from {first_time} to {last_time}"
@@ -208,7 +215,7 @@ def _yardstick(
     scorer: Scorer,
     profile: ReferenceProfile,
     reference: QualityReference,
-    digest: str,
+    terms: Terms,
     served_log: ServedLog,
     params: WatchParams,
 ) -> Yardstick:
@@ -218,19 +225,18 @@ def _yardstick(
         None if moment is None or not profile.binning.has_time else _microseconds(moment)
         for moment in (window.start, window.end, window.as_of or window.end)
     )
-    delay = round(params.label_delay_hours * 3_600_000_000)
-    return Yardstick(profile, reference, scorer, digest, None if known is None else known - delay, start, end)
+    final_before = None if known is None else known - _hours(params.label_delay_hours)
+    return Yardstick(profile, reference, scorer, terms, final_before, start, end)
 
 
-def _measure_whole(seen: Seen, yardstick: Yardstick, num_rows: int, params: WatchParams) -> list[Measure]:
+def _measure_whole(seen: Seen, num_rows: int, params: WatchParams) -> list[Measure]:
     measures = [
         measure_share("stale_bundle", seen.num_stale, num_rows, params.max_stale_share),
         measure_share("duplicates", seen.num_repeats, num_rows, params.max_duplicate_share),
         measure_share("outside", seen.num_outside, num_rows, params.max_outside_share),
     ]
-    num_due = seen.quality.num_rows(0) + seen.num_clickless
-    if yardstick.final_before is not None and num_due:
-        measures.append(measure_share("clicks_missing", seen.num_clickless, num_due, params.max_clickless_share))
+    if seen.num_due:
+        measures.append(measure_share("clicks_missing", seen.num_clickless, seen.num_due, params.max_clickless_share))
     return measures
 
 
@@ -246,6 +252,10 @@ def _skew(sample: pl.DataFrame, scorer: Scorer, digest: str, params: WatchParams
 def _evenly(num_rows: int, wanted: int) -> Counts:
     """Row numbers spread evenly over a table."""
     return np.unique(np.linspace(0, num_rows - 1, min(num_rows, wanted)).astype(np.int64))
+
+
+def _hours(hours: float) -> int:
+    return round(hours * 3_600_000_000)
 
 
 def _microseconds(moment: datetime) -> int:

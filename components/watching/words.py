@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from components.log import TIME
 from components.watching.catalog import CHECKS
 from components.watching.clicks import changes_by_score
-from components.watching.counting import Seen, Yardstick
+from components.watching.counting import SERVED_BUNDLE, Seen, Yardstick
 from components.watching.drift import Finding, Measure, Status
 from components.watching.fields import movers, vanished
 from components.watching.limits import Levels, Limits
@@ -25,7 +26,7 @@ _SHARES = {
     "field_range": "a number outside the promised range",
     "score_lowest": "a score among the reference's lowest",
     "score_highest": "a score among the reference's highest",
-    "stale_bundle": "scored by another bundle than the champion",
+    "stale_bundle": "scored by a bundle that was not champion at the time",
     "duplicates": "repeat an impression that is in the log already",
     "outside": "a time outside the window",
     "rows_late": "came after the window was first looked at",
@@ -135,6 +136,8 @@ def _order(measure: Measure) -> tuple[float, float, str, str]:
 def _named(measure: Measure, evidence: Evidence) -> str:
     """The values, or scores, that a finding is about."""
     yardstick, seen, num_named = evidence.yardstick, evidence.seen, evidence.num_named
+    if measure.check == "stale_bundle":
+        return f"; in a sample by {yardstick.terms.stale_in(seen.sample[SERVED_BUNDLE], seen.sample[TIME], num_named)}"
     if measure.check == "concept":
         return f"; most changed: {changes_by_score(yardstick.reference, seen.quality, num_named)}"
     field = next((field for field in yardstick.profile.binning.fields if field.name == measure.slice), None)

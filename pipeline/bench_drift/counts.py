@@ -141,7 +141,7 @@ def judge(
     """What `watch` finds in these counts, by its own functions."""
     levels = limits.levels(len(profile.binning.fields), reference.num_slices)
     measures = (
-        *measure_counts(profile, tally, profile.binning.fields, limits, levels),
+        *measure_counts(profile, tally, tally, profile.binning.fields, limits, levels),
         *measure_quality(reference, quality, limits, levels),
     )
     return find(measures, None, {}, "counts")

@@ -23,10 +23,11 @@ from pipeline.registry.signing import SIGNATURE, check_signature
 from pipeline.registry.store import Store, store_at
 
 if TYPE_CHECKING:
-    from components.champion import Champion
+    from components.champion import Champion, Term
 
 NAME_PREFIX = "ctr-ranker-"
 HOLD = "hold.json"
+_MICROSECONDS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,8 @@ class Champions:
             if version is None:
                 return Champion.none()
             self.bring(clone, version, target / "bundle")
-        return Champion.from_bundle(target / "bundle", version.version)
+            terms = self.terms(clone, version)
+        return Champion.from_bundle(target / "bundle", version.version, terms)
 
     def fetch(self, version: str, target: Path) -> Version:
         """Bring a registered version's bundle into the new folder `target`, verified; raises ConfigError, IntegrityError."""
@@ -139,6 +141,19 @@ class Champions:
             if event.kind == "register" and self.record(clone, event.commit).digest == digest:
                 return Version(self.name, event.version, event.commit, digest)
         raise IntegrityError(f"{self.git}: no tag of {self.name} names bundle {digest}")
+
+    def terms(self, clone: Clone, champion: Version) -> tuple[Term, ...]:
+        """Which bundle was champion from when on, oldest first, as the assignments' tags say.
+
+        Empty where somebody unassigned with plain GTO, so that the last of them is not the champion's.
+        """
+        from components.champion import Term
+
+        assigned = [event for event in self.events(clone) if event.kind == "assign" and event.stage == PROD]
+        if not assigned or assigned[-1].version != champion.version:
+            return ()
+        digests = {commit: self.record(clone, commit).digest for commit in {event.commit for event in assigned}}
+        return tuple(Term(event.version, digests[event.commit], event.seconds * _MICROSECONDS) for event in assigned)
 
     def record(self, clone: Clone, commit: str) -> Record:
         """What a version's commit says of its bundle; raises IntegrityError."""
