@@ -23,7 +23,7 @@ from components.workbench import Progress, Workbench
 from pipeline.bench_drift.kept import Kept
 from pipeline.bench_drift.peers import Peer
 from pipeline.bench_drift.trials import MAX_HOURS, Trials
-from pipeline.bench_drift.world import DIGEST, HOUR, START, Array, BenchWorld, make_scorer, make_world
+from pipeline.bench_drift.world import DIGEST, HOUR, OLD_DIGEST, START, Array, BenchWorld, make_scorer, make_world
 
 PSI_FIELD, EMPTY_FIELD, NUMBER_FIELD, WORDS_FIELD = "c2", "c3", "n0", "c1"
 REPEATED_SHARE = 0.1  # of the rows, as when one part of ten is delivered twice
@@ -158,7 +158,7 @@ def _a_day_off(generator: np.random.Generator, _world: BenchWorld, rows: pl.Data
 
 def _scored_by_an_older_bundle(generator: np.random.Generator, world: BenchWorld, rows: pl.DataFrame) -> pl.DataFrame:
     older = make_scorer(world.schema, world.scorer.encoder, int(generator.integers(2, 1 << 30)))
-    return rows.with_columns(pl.Series("score", older.score(rows)), pl.lit("cd" * 32).alias("bundle"))
+    return rows.with_columns(pl.Series("score", older.score(rows)), pl.lit(OLD_DIGEST).alias("bundle"))
 
 
 def _scored_by_another_under_its_name(

@@ -29,7 +29,7 @@ SOURCES = {
     "clicks": (*_QUIET, "pipeline/bench_drift/click_faults.py", "pipeline/bench_drift/trials.py"),
     "rows": (
         *_QUIET,
-        *(f"components/watching/{name}.py" for name in ("counting", "watch")),
+        *(f"components/watching/{name}.py" for name in ("counting", "terms", "watch")),
         *(f"components/profiling/{name}.py" for name in ("binning", "profile", "tally")),
         *(f"pipeline/bench_drift/{name}.py" for name in ("faults", "peers", "trials", "world")),
     ),

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from components.calibrating import Calibrator
-from components.champion import Champion
+from components.champion import Champion, Term
 from components.encoding import Encoder
 from components.encoding.codes import Buckets, Calendar, Vocabulary
 from components.log import Field, LogRequest, LogSchema, ServedLog, SourceParams, TimeColumn, Window
@@ -26,7 +26,8 @@ Array = np.ndarray[Any, Any]
 
 HOUR = 3_600_000_000
 START = 490_000 * HOUR
-DIGEST = "ab" * 32
+DIGEST, OLD_DIGEST = "ab" * 32, "cd" * 32
+TERMS = (Term("v0.9.0", OLD_DIGEST, START - 30 * 24 * HOUR), Term("v1.0.0", DIGEST, START - 24 * HOUR))
 SIZES = (3, 8, 20, 60, 200)  # values of a categorical field, in turn
 SLICE_FIELD, NUM_SLICES = "c0", 5
 MISSING = 0.02
@@ -63,12 +64,12 @@ class BenchWorld:
         return pl.DataFrame({"_impression": impressions, "_time": times, **columns})
 
     def champion(self, generator: np.random.Generator, num_rows: int, days: int) -> Champion:
-        """A champion profiled on `num_rows` rows of the days before START; its evaluation is not at hand."""
+        """A champion since the day before START, profiled on `num_rows` rows of the days before; its evaluation is not at hand."""
         rows = self.rows(generator, num_rows, START - days * 24 * HOUR, days * 24 * HOUR, {})
         scores = self.scorer.score(rows)
         clicks = (generator.random(num_rows) < scores).astype(np.int64)
         profile = build_profile(rows, scores, clicks, self.scorer.encoder, PROFILE)
-        return Champion("v1.0.0", DIGEST, None, None, self.scorer, profile, None)
+        return Champion("v1.0.0", DIGEST, None, None, self.scorer, profile, None, TERMS)
 
     def served_log(self, folder: Path, rows: pl.DataFrame, window: Window) -> ServedLog:
         """Rows as served; a column `score` or `bundle` stands as it is, clicks have not come yet."""
