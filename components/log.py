@@ -28,6 +28,7 @@ ROW = "_row"
 TIME = "_time"
 CLICK = "_click"
 IMPRESSION = "_impression"
+UNREADABLE = "unreadable.json"
 
 
 @dataclass(frozen=True)
@@ -254,11 +255,19 @@ class CheckReport(Strict):
 
 
 @dataclass(frozen=True)
+class Unreadable(Strict):
+    """Lines of a served log that a crash tore."""
+
+    num_lines: int
+
+
+@dataclass(frozen=True)
 class ServedLog:
     """Rows that were scored for the world, with their scores and the clicks joined later (null until then).
 
     rows.parquet: _impression, _time, _click (nullable), the column fields, score (Float64), bundle (String, its digest)
     An empty table with these columns where nothing was served in the window.
+    unreadable.json: how many lines could not be read back; absent where there are none
     """
 
     request: LogRequest
@@ -267,6 +276,12 @@ class ServedLog:
     def scan(self) -> pl.LazyFrame:
         """The served rows, lazily."""
         return pl.scan_parquet(self.folder / "rows.parquet")
+
+    @property
+    def num_unreadable(self) -> int:
+        """Lines of the window that were torn and are no rows of the table; raises IntegrityError."""
+        path = self.folder / UNREADABLE
+        return parse(Unreadable, read_json(path), str(path), IntegrityError).num_lines if path.is_file() else 0
 
     def save(self, folder: Path) -> None:
         """Write the request and link (or copy) the table."""

@@ -23,9 +23,9 @@ from pathlib import Path
 
 import polars as pl
 
-from components.artifact import write_table
+from components.artifact import write_json, write_table
 from components.errors import ConfigError, DataError, IntegrityError
-from components.log import CLICK, IMPRESSION, TIME, LogRequest, LogSchema, ServedLog, Window
+from components.log import CLICK, IMPRESSION, TIME, UNREADABLE, LogRequest, LogSchema, ServedLog, Unreadable, Window
 from components.profiling.binning import Floats
 
 SCORE = "score"
@@ -212,6 +212,8 @@ def served_log_of(
     place = scratch / "served_log"
     place.mkdir()
     rows = served.rows if clicks is None else join_clicks(served.rows, clicks, settled_before)
+    if served.num_torn_lines:
+        write_json(place / UNREADABLE, Unreadable(served.num_torn_lines))
     rows.sink_parquet(place / "rows.parquet", compression="zstd", maintain_order=True)
     return ServedLog(request, place)
 

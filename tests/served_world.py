@@ -47,6 +47,7 @@ WATCH_PARAMS = WatchParams(
     max_duplicate_share=0.001,
     max_stale_share=0.01,
     rollout_grace_hours=1.0,
+    max_unreadable_share=0.001,
     max_outside_share=0.001,
     max_late_share=0.01,
     max_clickless_share=0.05,

@@ -93,6 +93,10 @@ def test_a_line_torn_by_a_crash_is_left_out_and_counted(world: World, tmp_path: 
     assert served.num_torn_lines == 1
     whole = content[: max(len(content) - cut, 20)].count(b"\n")
     assert served.rows.collect()["_impression"].to_list() == rows["_impression"].to_list()[:whole]
+    log, kept = served_log_of(served, world.request(), None, None, scratch), tmp_path / "kept"
+    kept.mkdir()
+    log.save(kept)
+    assert ServedLog.load(kept).num_unreadable == 1, "what could not be read is said to whoever watches"
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,20 @@ def test_a_served_log_that_cannot_be_read_is_refused_by_name(
         compare_served(champion, log, WATCH_PARAMS, workbench)
 
 
+def test_lines_that_could_not_be_read_back_are_a_finding_of_the_contract(
+    world: World, champion: Champion, tmp_path: Path, workbench: Workbench
+) -> None:
+    log = world.served_log(tmp_path / "served", world.rows(37, NUM_ROWS), None)
+    for num_lines, expected in ((8, set()), (80, {("unreadable", "all")})):
+        (log.folder / "unreadable.json").write_text(f'{{"num_lines": {num_lines}}}')
+        drift = compare_served(champion, log, WATCH_PARAMS, workbench).facts
+        assert found(drift) == expected, num_lines
+    assert finding_of(drift, "unreadable").measured == pytest.approx(80 / (NUM_ROWS + 80))
+    (log.folder / "unreadable.json").write_text('{"num_lines": "some"}')
+    with pytest.raises(IntegrityError, match=r"unreadable\.json"):
+        compare_served(champion, log, WATCH_PARAMS, workbench)
+
+
 def test_rows_without_a_time_are_refused_with_their_number(world: World, watch: Watch) -> None:
     rows = world.rows(91, NUM_ROWS)
     untimed = pl.when(pl.Series(np.arange(NUM_ROWS) % 80 == 0)).then(None).otherwise(pl.col("_time")).alias("_time")

@@ -166,6 +166,14 @@ CHECKS: dict[str, Check] = {
         "Look for a part that was copied twice; do not retrain on the window before it is mended.",
         (),
     ),
+    "unreadable": Check(
+        "CtrServedUnreadable",
+        "ticket",
+        "contract",
+        "Lines of the served log are torn, so rows were served that nobody can watch, bill or learn from.",
+        "Look at why processes that serve are killed so often, and at their disk; what is torn cannot be mended.",
+        (),
+    ),
     "outside": Check(
         "CtrRowsOutsideWindow",
         "ticket",

@@ -37,6 +37,7 @@ class Limits(Strict):
     max_duplicate_share   share of rows that may repeat an impression
     max_stale_share       share of rows that may be scored by a bundle that was not champion at their time
     rollout_grace_hours   a champion that was replaced may go on scoring for so long
+    max_unreadable_share  share of a window's lines that may be torn, and so are no rows that can be watched
     max_outside_share     share of rows whose time may lie outside the window
     max_late_share        share of a window's rows that may come after the window was first looked at
     max_clickless_share   share of final rows of which nobody said whether they were clicked
@@ -64,6 +65,7 @@ class Limits(Strict):
     max_duplicate_share: float
     max_stale_share: float
     rollout_grace_hours: float
+    max_unreadable_share: float
     max_outside_share: float
     max_late_share: float
     max_clickless_share: float

@@ -141,6 +141,9 @@ def compare_served(champion: Champion, served_log: ServedLog, params: WatchParam
     units = (measure_unit(profile, seen.sample, field, params) for field in fields)
     measures += [unit for unit in units if unit is not None]
     measures += _measure_whole(seen, num_rows, params)
+    num_unreadable = served_log.num_unreadable
+    share = measure_share("unreadable", num_unreadable, num_rows + num_unreadable, params.max_unreadable_share)
+    measures.append(share)
     if not absent:
         measures += _skew(seen.sample, champion.scorer, champion.digest, params, notes)
     measures += measure_quality(reference, seen.quality, params, levels)

@@ -28,6 +28,7 @@ _SHARES = {
     "score_highest": "a score among the reference's highest",
     "stale_bundle": "scored by a bundle that was not champion at the time",
     "duplicates": "repeat an impression that is in the log already",
+    "unreadable": "no whole line in the served log",
     "outside": "a time outside the window",
     "rows_late": "came after the window was first looked at",
     "clicks_missing": "no word on a click that should be final",
