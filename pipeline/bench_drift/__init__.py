@@ -67,9 +67,9 @@ def run_bench_drift(
         figures["mean_hours"] = {name: one.mean_hours for name, one in found.items() if one.hours}
         figures["power_by_rows"] = powers
     if only in (None, "speed"):
-        seconds, processor_seconds, figures["peak_bytes"] = time_watch(rows, params, progress)
+        seconds, processor_seconds, figures["peak_bytes"], report_bytes = time_watch(rows, params, progress)
         figures["seconds_10m_rows" if rows == MANY_ROWS else "seconds"] = seconds
-        figures |= {"processor_seconds": processor_seconds, "rows": rows}
+        figures |= {"processor_seconds": processor_seconds, "report_bytes": report_bytes, "rows": rows}
     return figures
 
 

@@ -28,9 +28,9 @@ _PART_ROWS = 500_000
 _DAY_HOURS = 24
 
 
-def time_watch(num_rows: int, params: WatchParams, progress: Progress) -> tuple[float, float, int]:
+def time_watch(num_rows: int, params: WatchParams, progress: Progress) -> tuple[float, float, int, int]:
     """Write the rows, then watch them in a process of its own; gives seconds from first read to saved drift, by the clock
-    and of processors (on a busy machine the second says more), and its peak memory in bytes.
+    and of processors (on a busy machine the second says more), its peak memory and the size of the report for people, in bytes.
     """
     with tempfile.TemporaryDirectory(prefix="ctr-bench-drift-") as name:
         folder = Path(name)
@@ -41,8 +41,8 @@ def time_watch(num_rows: int, params: WatchParams, progress: Progress) -> tuple[
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
         if done.returncode != 0:
             raise OutsideError(f"the watch of {num_rows:,} rows ended with {done.returncode}: see above")
-        seconds, processor_seconds, num_bytes = json.loads(done.stdout.splitlines()[-1])
-        return float(seconds), float(processor_seconds), int(num_bytes)
+        seconds, processor_seconds, peak_bytes, report_bytes = json.loads(done.stdout.splitlines()[-1])
+        return float(seconds), float(processor_seconds), int(peak_bytes), int(report_bytes)
 
 
 def _write_served(folder: Path, num_rows: int, progress: Progress) -> None:
@@ -70,7 +70,7 @@ def _write_served(folder: Path, num_rows: int, progress: Progress) -> None:
 
 
 def watch_written(name: str) -> None:
-    """Watch what `time_watch` wrote into the folder `name`, and print seconds, processor seconds and bytes."""
+    """Watch what `time_watch` wrote into the folder `name`, and print seconds, processor seconds, peak memory and the report's size."""
     folder = Path(name)
     params = parse(WatchParams, json.loads((folder / "params.json").read_text("utf-8")), "params", OutsideError)
     world = make_world(40, 1)
@@ -86,4 +86,5 @@ def watch_written(name: str) -> None:
     start, processor_start = time.perf_counter(), time.process_time()
     watch_served(champion, ServedLog(request, folder / "served"), params, bench).save(folder / "drift")
     seconds = time.perf_counter() - start, time.process_time() - processor_start
-    print(json.dumps([*seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024]))
+    report_bytes = (folder / "drift" / "report.html").stat().st_size
+    print(json.dumps([*seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, report_bytes]))
