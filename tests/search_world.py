@@ -43,6 +43,7 @@ PARAMS = SearchParams(
         kept_share=0.5,
         num_seeds=1,
         learning_rate=0.02,
+        weight_averaging=0.9,
         dropout=0.1,
         hidden_widths=(),
     ),

@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
+from components.averaging import averaged
 from components.rankers import RANKERS, Ranker, RankerParams
-from components.training.averaging import averaged
 
 
 def ranker_of(width: int) -> Ranker:

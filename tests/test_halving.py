@@ -72,6 +72,18 @@ def test_only_networks_that_multiply_see_a_planted_product(tmp_path: Path) -> No
     assert max(trial.tune_auc[-1] for trial in found.trials) > 0.8  # the oracle has .92
 
 
+def test_with_averaged_weights_a_rung_is_judged_alike_whatever_comes_after_it(small: Any, tmp_path: Path) -> None:
+    rungs = {}
+    for decay in (0.9, 0.0):
+        for last in (1.0, 2.0):
+            params = with_trial(HALVING, num_candidates=3, rung_epochs=(0.5, last), weight_averaging=decay)
+            found = search_architecture(small, params, bench(tmp_path / f"{decay}-{last}"))
+            rungs[decay, last] = [trial.tune_auc[0] for trial in found.trials]
+    assert rungs[0.9, 1.0] == rungs[0.9, 2.0]
+    assert rungs[0.0, 1.0] != rungs[0.0, 2.0]  # the cosine's rate at a rung depends on the last one
+    assert rungs[0.9, 1.0] != rungs[0.0, 1.0]
+
+
 def test_random_search_costs_no_more_than_halving_and_trains_each_to_the_end(
     small: Any, uninterrupted: FoundArchitecture, tmp_path: Path
 ) -> None:

@@ -22,7 +22,8 @@ class TrialParams(Strict):
     rung_epochs      passes over train after which candidates are compared on tune, ascending; the last is a whole trial
     kept_share       share of the candidates that goes on to the next rung
     num_seeds        trainings from scratch of each candidate of the last rung; their mean AUC on tune decides
-    learning_rate    Adam's at the start; falls to 0 along a cosine over the last rung
+    learning_rate    Adam's; constant with averaging, else falling to 0 along a cosine over the last rung
+    weight_averaging decay a step of the average of weights that is judged (`components.averaging`), 0 <= d < 1; 0: the last weights
     dropout          as RankerParams has it
     hidden_widths    as RankerParams has it: the head behind the cells
     """
@@ -33,6 +34,7 @@ class TrialParams(Strict):
     kept_share: float
     num_seeds: int
     learning_rate: float
+    weight_averaging: float
     dropout: float
     hidden_widths: tuple[int, ...]
 
@@ -128,6 +130,7 @@ def _check_trial(trial: TrialParams, embedding_l2: float, where: str) -> None:
         "0 < trial.kept_share < 1": 0 < trial.kept_share < 1,
         "trial.num_seeds >= 1": trial.num_seeds >= 1,
         "trial.learning_rate > 0": trial.learning_rate > 0,
+        "0 <= trial.weight_averaging < 1": 0 <= trial.weight_averaging < 1,
         "0 <= trial.dropout < 1": 0 <= trial.dropout < 1,
         "trial.hidden_widths >= 1": all(width >= 1 for width in trial.hidden_widths),
         "trial_embedding_l2 >= 0": embedding_l2 >= 0,

@@ -1,8 +1,9 @@
 """One candidate trained from scratch for a short while, by which a search judges it; stands between the network and the search.
 
-Adam on all of train, its rate falling to zero along a cosine over the longest rung, so that a candidate that reaches it has
-as quiet an end as a full training. A trial can be stopped and taken up at any batch: its own checkpoint holds all of its
-state, and what is left of one that needs no more training is its record. Letters: B rows in a batch, R rows of tune.
+Adam on all of train at a constant rate, and what is judged at a rung is the running average of the weights, as in the training that
+follows: so every rung is a quiet end, whatever rungs come after it. Without averaging the rate falls to zero along a cosine over the
+longest rung instead, which gives the same quiet end to those that reach it only. A trial can be stopped and taken up at any batch: its
+own checkpoint holds all of its state, and what is left of one that needs no more training is its record. Letters: B rows in a batch, R rows of tune.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel
 
 from components.autopi.architecture import Architecture, TrialRecord
 from components.autopi.network import FoundNetwork
 from components.autopi.pace import Pace
 from components.autopi.pricing import trial_shape
 from components.autopi.search_params import SearchParams
+from components.averaging import averaged
 from components.batching import Batches, pick_device
 from components.checkpoint import flatten_optimizer, load_checkpoint, restore_optimizer, save_checkpoint
 from components.encoding import Encoded
@@ -82,7 +85,9 @@ class Ground:
         return self._batches[seed]
 
     def rate(self, step: int) -> float:
-        """Adam's rate at a step: a cosine from trial.learning_rate down to 0 at the end of the last rung."""
+        """Adam's rate at a step: constant with averaging, else a cosine from trial.learning_rate to 0 at the end of the last rung."""
+        if self.params.trial.weight_averaging > 0:
+            return self.params.trial.learning_rate
         return self.params.trial.learning_rate * (1 + math.cos(math.pi * min(step / self.rungs[-1], 1.0))) / 2
 
     def tell(self, note: str) -> None:
@@ -159,8 +164,9 @@ class Trial:
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(ground.params.seed * 1_000_003 + self.candidate.number * 101 + self.seed)
             network = FoundNetwork(ground.field_sizes, self.candidate.architecture, ground.shape).to(ground.device)
+            averages = averaged(network, ground.params.trial.weight_averaging)
             optimizer = self._optimizer(network)
-            self._restore(network, optimizer)
+            self._restore(network, averages, optimizer)
             self.facts["num_parameters"], self.facts["num_flops"] = network.count_parameters(), network.count_flops()
             saved_at = told_at = time.monotonic()
             clock = _Clock(self.facts)
@@ -169,37 +175,43 @@ class Trial:
             while self.facts["step"] < until:
                 epoch, batch = divmod(self.facts["step"], ground.num_batches)
                 for ids_bf, clicks_b in batches.epoch(epoch, batch):
-                    self._step(network, optimizer, ids_bf, clicks_b)
+                    self._step(network, averages, optimizer, ids_bf, clicks_b)
                     if self.facts["step"] == until or self.facts["step"] % ground.num_batches == 0:
                         break
                     now = time.monotonic()
                     is_asked = ground.workbench.stop_signal() is not None
                     if is_asked or now - saved_at >= ground.params.checkpoint_seconds:
                         clock.stop()
-                        self._save(network, optimizer)
+                        self._save(network, averages, optimizer)
                         saved_at = now
                         ground.workbench.stop_if_asked(f"in candidate {self.candidate.number}")
                     if now - told_at >= 1.0:
                         told_at = now
                         ground.tell(f"candidate {self.candidate.number}, {clock.rows_per_second():,.0f} rows/s")
-            self.facts["rungs"].append([until, *self._judge(network)])
+            self.facts["rungs"].append([until, *self._judge(averages.module)])
             clock.stop()
-            self._save(network, optimizer)
+            self._save(network, averages, optimizer)
         ground.workbench.stop_if_asked(f"after a rung of candidate {self.candidate.number}")
 
     def _step(
-        self, network: Ranker, optimizer: torch.optim.Optimizer, ids_bf: torch.Tensor, clicks_b: torch.Tensor
+        self,
+        network: Ranker,
+        averages: AveragedModel,
+        optimizer: torch.optim.Optimizer,
+        ids_bf: torch.Tensor,
+        clicks_b: torch.Tensor,
     ) -> None:
         for group in optimizer.param_groups:
             group["lr"] = self.ground.rate(self.facts["step"])
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(functional.binary_cross_entropy_with_logits(network(ids_bf), clicks_b))
         optimizer.step()
+        averages.update_parameters(network)
         self.facts["step"] += 1
         self.ground.steps_done += 1
         self.facts["rows"] += len(clicks_b)
 
-    def _judge(self, network: Ranker) -> tuple[float, float]:
+    def _judge(self, network: torch.nn.Module) -> tuple[float, float]:
         """AUC and log loss on tune; a candidate that diverged is worth what chance is."""
         network.eval()
         with torch.inference_mode():
@@ -219,23 +231,24 @@ class Trial:
         ]
         return torch.optim.Adam(groups, lr=self.ground.rate(0), fused=True)
 
-    def _save(self, network: Ranker, optimizer: torch.optim.Optimizer) -> None:
+    def _save(self, network: Ranker, averages: AveragedModel, optimizer: torch.optim.Optimizer) -> None:
         tensors, self.facts["optimizer"] = flatten_optimizer("optimizer", optimizer)
         tensors |= {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
+        tensors |= {f"averages.{name}": tensor for name, tensor in averages.state_dict().items()}
         tensors["random"] = torch.get_rng_state()
         if self.ground.device.type == "cuda":
             tensors["random.cuda"] = torch.cuda.get_rng_state(self.ground.device)
         save_checkpoint(self._folder, self.identity, tensors, self.facts)
 
-    def _restore(self, network: Ranker, optimizer: torch.optim.Optimizer) -> None:
+    def _restore(self, network: Ranker, averages: AveragedModel, optimizer: torch.optim.Optimizer) -> None:
         if self.facts["step"] == 0:
             return
         found = load_checkpoint(self._folder, self.identity, "always", self.ground.tell)
         assert found is not None
-        prefix = "network."
-        network.load_state_dict(
-            {name.removeprefix(prefix): tensor for name, tensor in found.tensors.items() if name.startswith(prefix)}
-        )
+        for prefix, module in (("network.", network), ("averages.", averages)):
+            module.load_state_dict(
+                {name.removeprefix(prefix): tensor for name, tensor in found.tensors.items() if name.startswith(prefix)}
+            )
         restore_optimizer("optimizer", optimizer, found.tensors, found.facts["optimizer"])
         torch.set_rng_state(found.tensors["random"])
         if self.ground.device.type == "cuda":

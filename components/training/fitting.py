@@ -20,13 +20,13 @@ from scipy.special import expit
 
 from components import metrics
 from components.autopi.architecture import Architecture, FoundArchitecture
+from components.averaging import averaged
 from components.batching import Batches, pick_device
 from components.checkpoint import digest_of, flatten_optimizer, load_checkpoint, restore_optimizer, save_checkpoint
 from components.encoding import Encoded
 from components.errors import ConfigError, DataError, IntegrityError
 from components.rankers import Ranker
 from components.strict import parse
-from components.training.averaging import averaged
 from components.training.course import Course, EpochRecord
 from components.training.losses import mean_loss
 from components.training.params import TrainParams
@@ -284,5 +284,9 @@ def _code_digest() -> str:
     """Digest of the code that decides what a training gives, so that a checkpoint of older code is not gone on with."""
     root = Path(__file__).parents[1]
     places = ("training", "rankers", "autopi")
-    paths = [root / "batching.py", *(path for place in places for path in sorted((root / place).glob("*.py")))]
+    paths = [
+        root / "averaging.py",
+        root / "batching.py",
+        *(path for place in places for path in sorted((root / place).glob("*.py"))),
+    ]
     return digest_of(path.read_bytes() for path in paths)

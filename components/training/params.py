@@ -40,7 +40,7 @@ class TrainParams(Strict):
     click_weight              how often a row with a click counts in the loss, at least 1
     focal_gamma               a row's loss is multiplied by (1 - p)^gamma, p being what is promised to what happened; 0: not
     weight_averaging          d: the weights judged on tune and kept are an average that forgets at the rate 1 - d a step
-                              (`components.training.averaging`), 0 <= d < 1; 0: the last weights
+                              (`components.averaging`), 0 <= d < 1; 0: the last weights
     seed                      of initial weights, dropout, the order of rows and the kept negatives
     """
 
