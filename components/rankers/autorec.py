@@ -22,9 +22,9 @@ from torch import nn
 from components.errors import ConfigError
 from components.rankers.attention import InteractingLayer
 from components.rankers.cross import VectorCross
+from components.rankers.hidden import hidden_layers
 from components.rankers.pairs import summed_pairs
 from components.rankers.ranker import FieldEmbedding, Ranker, RankerParams
-from components.rankers.tower import hidden_layers
 
 MAX_BLOCKS = 6
 MAX_DEPTH = 3

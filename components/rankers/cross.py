@@ -11,9 +11,10 @@ from typing import ClassVar
 
 import torch
 from torch import nn
+from torch.nn import functional
 
+from components.rankers.hidden import hidden_layers
 from components.rankers.ranker import FieldEmbedding, Ranker, RankerParams
-from components.rankers.tower import hidden_layers
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class MatrixCross(nn.Module):
 
     def forward(self, first_bw: torch.Tensor, x_bw: torch.Tensor) -> torch.Tensor:
         """One layer."""
-        crossed_bw: torch.Tensor = first_bw * self.linear(x_bw) + x_bw
+        crossed_bw: torch.Tensor = torch.addcmul(x_bw, first_bw, self.linear(x_bw))
         return crossed_bw
 
 
@@ -122,10 +123,12 @@ class _Crossing(Ranker):
         x_bw = first_bw
         for cross in self.crosses:
             x_bw = cross(first_bw, x_bw)
-        if self.hidden is not None:
-            x_bw = torch.cat([x_bw, self.hidden(first_bw)], dim=1)
-        logits_b1: torch.Tensor = self.output(x_bw)
-        return logits_b1[:, 0]
+        if self.hidden is None:
+            return self.output(x_bw)[:, 0]  # type: ignore[no-any-return]
+        # The output's weights in two parts: joining (B, W) and (B, H) would copy both, forwards and back.
+        weight_1w, width = self.output.weight, x_bw.shape[1]
+        crossed_b1 = functional.linear(x_bw, weight_1w[:, :width], self.output.bias)
+        return (crossed_b1 + functional.linear(self.hidden(first_bw), weight_1w[:, width:]))[:, 0]
 
 
 class CrossNetwork(_Crossing):

@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from components.rankers.hidden import hidden_layers
 from components.rankers.ranker import FieldEmbedding, Ranker, RankerParams
-from components.rankers.tower import hidden_layers
 
 
 class Perceptron(Ranker):

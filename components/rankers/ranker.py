@@ -7,7 +7,7 @@ fields together.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -81,4 +81,30 @@ class FieldEmbedding(nn.Module):
 
     def forward(self, ids_bf: torch.Tensor) -> torch.Tensor:
         """Look up each field's vector."""
-        return functional.embedding(ids_bf + self.offsets_f, self.table)
+        places_bf = ids_bf + self.offsets_f
+        is_learning = torch.is_grad_enabled() and self.table.requires_grad and not torch.compiler.is_exporting()
+        if is_learning and self.table.device.type == "cpu":
+            x_bfd: torch.Tensor = _Lookup.apply(places_bf, self.table)  # type: ignore[no-untyped-call]
+            return x_bfd
+        return functional.embedding(places_bf, self.table)
+
+
+class _Lookup(torch.autograd.Function):
+    """`functional.embedding`, whose slopes torch adds up on a CPU at two to thirty times the price, to the same bits."""
+
+    @staticmethod
+    def forward(ctx: Any, places_bf: torch.Tensor, table_vd: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(places_bf)
+        ctx.shape = table_vd.shape
+        return functional.embedding(places_bf, table_vd)
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: torch.Tensor) -> tuple[None, torch.Tensor]:
+        (places_bf,) = ctx.saved_tensors
+        num_ids, width = ctx.shape
+        if width == 1:
+            sums_v = slopes[0].new_zeros(num_ids).index_add_(0, places_bf.flatten(), slopes[0].flatten())
+            return None, sums_v[:, None]
+        # By int64, because int32 takes a path five times as slow.
+        sums_vd = slopes[0].new_zeros(ctx.shape)
+        return None, sums_vd.index_add_(0, places_bf.flatten().long(), slopes[0].reshape(-1, width))

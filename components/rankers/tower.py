@@ -1,30 +1,15 @@
-"""The deep part that most rankers share: hidden layers over a flat input, and one that ends in a logit.
+"""The deep part that most rankers share: hidden layers over a flat input, ending in a logit.
 
-Shape letters: B rows in a batch, H hidden units, W numbers of input.
+Shape letters: B rows in a batch, W numbers of input.
 """
 
 from __future__ import annotations
 
-import itertools
-
 import torch
 from torch import nn
 
-from components.rankers.dropout import Dropout
+from components.rankers.hidden import hidden_layers
 from components.rankers.ranker import RankerParams
-
-
-def hidden_layers(input_width: int, hidden_widths: tuple[int, ...], params: RankerParams) -> nn.Sequential:
-    """[linear, batch norm, ReLU, dropout] for each hidden width: (B, W) -> (B, H of the last); of params the last two."""
-    layers: list[nn.Module] = []
-    for width_in, width_out in itertools.pairwise((input_width, *hidden_widths)):
-        layers.append(nn.Linear(width_in, width_out))
-        if params.use_batch_norm:
-            layers.append(nn.BatchNorm1d(width_out))
-        layers.append(nn.ReLU(inplace=True))
-        if params.dropout > 0:
-            layers.append(Dropout(params.dropout))
-    return nn.Sequential(*layers)
 
 
 class Tower(nn.Module):

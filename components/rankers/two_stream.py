@@ -11,8 +11,8 @@ from typing import ClassVar
 import torch
 from torch import nn
 
+from components.rankers.hidden import hidden_layers
 from components.rankers.ranker import FieldEmbedding, Ranker, RankerParams
-from components.rankers.tower import hidden_layers
 
 
 @dataclass(frozen=True)

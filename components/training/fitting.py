@@ -28,9 +28,9 @@ from components.errors import ConfigError, DataError, IntegrityError
 from components.rankers import Ranker
 from components.strict import parse
 from components.training.course import Course, EpochRecord
-from components.training.losses import mean_loss
 from components.training.params import TrainParams
 from components.training.promises import check_fields, check_memory, check_params
+from components.training.stepping import keep_freed_memory, take_step
 from components.training.trained import AUTOPI, TrainedRanker, build_ranker
 from components.workbench import Workbench
 
@@ -53,6 +53,7 @@ def train_ranker(
     device = pick_device(workbench.device)
     check_fields(params, tuple(encoded.field_sizes))
     check_memory(params, tuple(encoded.field_sizes), found, device)
+    keep_freed_memory()
     shape = params.ranker_params[params.ranker]
     devices = [torch.cuda.current_device()] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
@@ -189,14 +190,9 @@ class _Fitting:
         save_checkpoint(self.workbench.checkpoints, self.identity, tensors, facts)
 
     def _step(self, ids_bf: torch.Tensor, clicks_b: torch.Tensor) -> None:
-        params = self.params
-        loss = mean_loss(self.ranker(ids_bf), clicks_b, params.click_weight, params.focal_gamma)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
-        self.averaged.update_parameters(self.ranker)
+        loss = take_step(self.ranker, self.optimizer, self.averaged, ids_bf, clicks_b, self.params)
         # Summed on the device: asking for the number would make every step wait for it.
-        self.loss_sum += loss.detach() * len(clicks_b)
+        self.loss_sum += loss * len(clicks_b)
         self.num_rows_seen += len(clicks_b)
 
     def _end_epoch(self) -> None:

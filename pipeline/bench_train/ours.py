@@ -1,4 +1,4 @@
-"""Our side of `bench train`: batches from encoded rows, forward, backward, Adam, as components.training steps."""
+"""Our side of `bench train`: batches from encoded rows, and the very step of `train`, the average of the weights included."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.optim.swa_utils import AveragedModel
 
 from components.batching import Batches
 from components.encoding import EncodedSplit
 from components.rankers import Ranker
 from components.training import TrainParams, build_ranker
+from components.training.averaging import averaged
 from components.training.fitting import optimizer_of
-from components.training.losses import mean_loss
+from components.training.stepping import keep_freed_memory, take_step
 from pipeline.bench_search import FRAPPE_FIELD_SIZES
 from pipeline.bench_train import BATCH_ROWS, STEPS
 from pipeline.params import read_settings
@@ -42,20 +44,18 @@ def main() -> None:
     """Answer each model's name on stdin with the seconds of its steps."""
     preset = read_settings(Path(__file__).parents[2]).section("train", TrainParams)
     batches = _endless(_rows())
-    built: dict[str, tuple[Ranker, torch.optim.Optimizer, TrainParams]] = {}
+    keep_freed_memory()
+    built: dict[str, tuple[Ranker, torch.optim.Optimizer, AveragedModel, TrainParams]] = {}
     for line in sys.stdin:
         name = line.strip()
         if name not in built:
             params = dataclasses.replace(preset, ranker=name, embedding_l2={name: _EMBEDDING_L2})
             ranker = build_ranker(name, FRAPPE_FIELD_SIZES, params.ranker_params[name], None).train()
-            built[name] = ranker, optimizer_of(ranker, params), params
-        ranker, optimizer, params = built[name]
+            built[name] = ranker, optimizer_of(ranker, params), averaged(ranker, params.weight_averaging), params
+        ranker, optimizer, average, params = built[name]
         started = time.perf_counter()
         for ids_bf, clicks_b in itertools.islice(batches, STEPS):
-            loss = mean_loss(ranker(ids_bf), clicks_b, params.click_weight, params.focal_gamma)
-            optimizer.zero_grad(set_to_none=True)
-            torch.autograd.backward(loss)
-            optimizer.step()
+            take_step(ranker, optimizer, average, ids_bf, clicks_b, params)
         print(json.dumps(time.perf_counter() - started), flush=True)
 
 
