@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import nn
 
+from components.averaging import averaged
 from components.rankers import RANKERS, FieldEmbedding, Ranker
 from components.rankers.hidden import HiddenLayers, hidden_layers
 from components.rankers.ranker import RankerParams
 from components.training import TrainParams
-from components.training.averaging import averaged
 from components.training.fitting import optimizer_of
 from components.training.stepping import keep_freed_memory, take_step
 from pipeline.params import read_settings

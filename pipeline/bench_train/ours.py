@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch.optim.swa_utils import AveragedModel
 
+from components.averaging import averaged
 from components.batching import Batches
 from components.encoding import EncodedSplit
 from components.rankers import Ranker
 from components.training import TrainParams, build_ranker
-from components.training.averaging import averaged
 from components.training.fitting import optimizer_of
 from components.training.stepping import keep_freed_memory, take_step
 from pipeline.bench_search import FRAPPE_FIELD_SIZES

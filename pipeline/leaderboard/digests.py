@@ -14,10 +14,10 @@ from components.training import AUTOPI
 
 _COMPONENTS = Path(__file__).parents[2] / "components"
 _FOLDERS = ("rankers", "training", "calibrating", "evaluating")
-_FILES = ("batching.py", "exporting.py", "metrics.py", "scoring.py")
+_FILES = ("averaging.py", "batching.py", "exporting.py", "metrics.py", "scoring.py")
 _SEARCH_FOLDERS = ("autopi", "rankers")
 _AUTOREC_FOLDERS = ("rankers", "training")
-_SEARCH_FILES = ("batching.py", "metrics.py")
+_SEARCH_FILES = ("averaging.py", "batching.py", "metrics.py")
 
 
 def data_digest(encoded: Encoded) -> str:
