@@ -12,6 +12,10 @@ from pathlib import Path
 from components.errors import ConfigError, OutsideError
 from pipeline.airflow_server.settings import free_port
 
+# A scheduler that was killed in a transaction leaves workers that hold its connection open, and with it the locks on its
+# runs, which every later scheduler then passes over for good. The database ends such a session after this time.
+_IDLE_TRANSACTION_SECONDS = 15
+
 
 @contextmanager
 def postgres(folder: Path) -> Iterator[str]:
@@ -30,6 +34,7 @@ def postgres(folder: Path) -> Iterator[str]:
         initdb = [str(tools / "initdb"), "-D", str(data), "-U", "airflow", "-A", "trust", "-E", "UTF8", "--no-sync"]
         _must([*as_postgres, *initdb])
     options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={data} -c fsync=off"
+    options += f" -c idle_in_transaction_session_timeout={_IDLE_TRANSACTION_SECONDS}s"
     control = [*as_postgres, str(tools / "pg_ctl"), "-D", str(data)]
     _must([*control, "-o", options, "-l", str(data / "postgres.log"), "-w", "start"])
     try:
