@@ -13,7 +13,7 @@ WINDOW_DAYS = 28  # four whole weeks: every weekday counts alike
 
 @dag(
     schedule=CronDataIntervalTimetable("0 0 * * 1", "UTC"),
-    params=training_form(strategy="darts", window_days=WINDOW_DAYS),
+    params=training_form(strategy="halving", window_days=WINDOW_DAYS),
     doc_md=__doc__,
     **usual(("weekly",)),
 )

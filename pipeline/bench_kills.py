@@ -32,9 +32,9 @@ assert stages.LINE.stages, "the same"
 
 # So few rows and epochs that a search takes seconds; every step leaves a checkpoint.
 _OPTIONS = {"rows_per_week": 1_500, "num_users": 200, "num_items": 100}
-_PRESET = {"max_epochs": 2, "batch_rows": 128}
+_PRESET = {"max_epochs": 2, "batch_rows": 128, "trial_rung_epochs": [0.3, 0.6]}
 _KNOBS = {"num_nodes": 2, "embedding_width": 4, "checkpoint_seconds": 0.0}
-_TRIAL = {"num_candidates": 3, "supernet_share": 0.34, "rung_epochs": [0.3, 0.6], "hidden_widths": [16]}
+_TRIAL = {"num_candidates": 3, "supernet_share": 0.34, "hidden_widths": [16]}
 _BEFORE_SEARCH = ("check", "split", "encode")
 
 _processes = multiprocessing.get_context("forkserver")

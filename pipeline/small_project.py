@@ -22,7 +22,7 @@ _LOG = {
     "train": {"max_epochs": 2, "batch_rows": 512},
 }
 _KNOBS = {
-    "search": {"num_nodes": 2, "embedding_width": 4},
+    "search": {"strategy": "darts", "num_nodes": 2, "embedding_width": 4},
     "evaluate": {"num_null_draws": 20, "num_bootstraps": 50, "num_parity_rows": 500},
     "judge": {
         "first_min_auc": 0.0,

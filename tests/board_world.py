@@ -41,7 +41,7 @@ def write_params(root: Path, **train: Any) -> Settings:
 
 
 _SEARCH = {"num_nodes": 1, "embedding_width": 4, "operators": ["skip", "fm"]}
-_TRIAL = {"num_candidates": 2, "rung_epochs": [0.5, 1.0], "hidden_widths": [8]}
+_TRIAL = {"num_candidates": 2, "hidden_widths": [8]}
 
 
 def write_search(root: Path, **search: Any) -> Settings:
@@ -51,7 +51,7 @@ def write_search(root: Path, **search: Any) -> Settings:
     knobs["search"] |= _SEARCH
     knobs["search"]["trial"] |= _TRIAL
     preset = yaml.safe_load((root / "logs" / "tests.yaml").read_text(encoding="utf-8"))
-    preset["search"] |= {"batch_rows": 512, "max_epochs": 2} | search
+    preset["search"] |= {"batch_rows": 512, "max_epochs": 2, "trial_rung_epochs": [0.5, 1.0]} | search
     (root / "params.yaml").write_text(yaml.safe_dump(knobs), encoding="utf-8")
     (root / "logs" / "tests.yaml").write_text(yaml.safe_dump(preset), encoding="utf-8")
     return read_settings(root)

@@ -39,7 +39,6 @@ PARAMS = SearchParams(
     trial=TrialParams(
         num_candidates=6,
         supernet_share=0.0,
-        rung_epochs=(0.5, 1.0, 2.0),
         kept_share=0.5,
         num_seeds=1,
         learning_rate=0.02,
@@ -48,6 +47,7 @@ PARAMS = SearchParams(
         hidden_widths=(),
     ),
     trial_embedding_l2=0.001,
+    trial_rung_epochs=(0.5, 1.0, 2.0),
 )
 
 

@@ -61,8 +61,10 @@ def test_at_each_rung_the_better_half_goes_on_and_the_best_wins(uninterrupted: F
 
 def test_only_networks_that_multiply_see_a_planted_product(tmp_path: Path) -> None:
     log: Any = Log(6_000, 20, 7)
-    params = with_trial(HALVING, num_candidates=6, rung_epochs=(2.0, 6.0), dropout=0.0)
-    params = dataclasses.replace(params, operators=("skip", "fm"), num_nodes=1, edges_per_node=1)
+    params = with_trial(HALVING, num_candidates=6, dropout=0.0)
+    params = dataclasses.replace(
+        params, trial_rung_epochs=(2.0, 6.0), operators=("skip", "fm"), num_nodes=1, edges_per_node=1
+    )
     found = search_architecture(log, params, bench(tmp_path))
     assert len(found.trials) == 6
     assert "fm" in found.architecture.operators()
@@ -76,7 +78,8 @@ def test_with_averaged_weights_a_rung_is_judged_alike_whatever_comes_after_it(sm
     rungs = {}
     for decay in (0.9, 0.0):
         for last in (1.0, 2.0):
-            params = with_trial(HALVING, num_candidates=3, rung_epochs=(0.5, last), weight_averaging=decay)
+            params = with_trial(HALVING, num_candidates=3, weight_averaging=decay)
+            params = dataclasses.replace(params, trial_rung_epochs=(0.5, last))
             found = search_architecture(small, params, bench(tmp_path / f"{decay}-{last}"))
             rungs[decay, last] = [trial.tune_auc[0] for trial in found.trials]
     assert rungs[0.9, 1.0] == rungs[0.9, 2.0]
@@ -97,7 +100,8 @@ def test_random_search_costs_no_more_than_halving_and_trains_each_to_the_end(
 
 
 def test_several_seeds_of_the_last_rung_decide_by_their_mean(small: Any, tmp_path: Path) -> None:
-    params = with_trial(HALVING, num_candidates=3, num_seeds=2, rung_epochs=(0.5, 1.0))
+    params = with_trial(HALVING, num_candidates=3, num_seeds=2)
+    params = dataclasses.replace(params, trial_rung_epochs=(0.5, 1.0))
     found = search_architecture(small, params, bench(tmp_path))
     means: dict[str, float] = {}
     for line in {trial.line for trial in found.trials}:

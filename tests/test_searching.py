@@ -169,7 +169,7 @@ def test_a_fixed_architecture_is_taken_over_if_it_fits(small: Any, tmp_path: Pat
         ({"batch_rows": 1}, "batch_rows: 1"),
         ({"strategy": "fixed"}, "needs one line"),
         ({"fixed_architecture": LINE}, "the others take null"),
-        ({"trial": dataclasses.replace(PARAMS.trial, rung_epochs=(2.0, 1.0))}, "rung_epochs one or more"),
+        ({"trial_rung_epochs": (2.0, 1.0)}, "trial_rung_epochs one or more"),
         ({"trial": dataclasses.replace(PARAMS.trial, kept_share=1.0)}, "0 < trial.kept_share < 1"),
         ({"trial_embedding_l2": -1.0}, "trial_embedding_l2 >= 0"),
     ],

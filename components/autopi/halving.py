@@ -46,23 +46,23 @@ def search_halving(encoded: Encoded, params: SearchParams, workbench: Workbench)
         supernet.run()
     best = None if supernet is None else supernet.best_record()
     candidates = _draw_candidates(params, len(encoded.field_sizes), best, count, params.trial.num_candidates)
-    return _decide("halving", encoded, params, workbench, candidates, params.trial.rung_epochs, supernet)
+    return _decide("halving", encoded, params, workbench, candidates, params.trial_rung_epochs, supernet)
 
 
 def search_random(encoded: Encoded, params: SearchParams, workbench: Workbench) -> FoundArchitecture:
     """As many random architectures, each trained as far as the last rung, as halving's trials would pay for (AutoPI-R)."""
     trial = params.trial
-    longest = trial.rung_epochs[-1] * trial.num_seeds
+    longest = params.trial_rung_epochs[-1] * trial.num_seeds
     affordable = max(1, int(epochs_of_halving(params) / longest + 1e-9))
     candidates = _draw_candidates(params, len(encoded.field_sizes), None, 0, affordable)
-    return _decide("random", encoded, params, workbench, candidates, trial.rung_epochs[-1:], None)
+    return _decide("random", encoded, params, workbench, candidates, params.trial_rung_epochs[-1:], None)
 
 
 def epochs_of_halving(params: SearchParams) -> float:
     """Passes over train that all trials of `halving` take together, the supernet's not counted."""
     trial = params.trial
     alive, before, total = trial.num_candidates, 0.0, 0.0
-    for rung, epochs in enumerate(trial.rung_epochs):
+    for rung, epochs in enumerate(params.trial_rung_epochs):
         alive = alive if rung == 0 else num_kept(alive, trial.kept_share)
         total += alive * (epochs - before)
         before = epochs

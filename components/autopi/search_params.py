@@ -19,7 +19,6 @@ class TrialParams(Strict):
     num_candidates   architectures that halving begins with; random takes as many as halving's trials would pay for
     supernet_share   share of halving's candidates that are drawn from the alpha and beta of a supernet, which is searched
                      first (as by darts); 0: no supernet
-    rung_epochs      passes over train after which candidates are compared on tune, ascending; the last is a whole trial
     kept_share       share of the candidates that goes on to the next rung
     num_seeds        trainings from scratch of each candidate of the last rung; their mean AUC on tune decides
     learning_rate    Adam's; constant with averaging, else falling to 0 along a cosine over the last rung
@@ -30,7 +29,6 @@ class TrialParams(Strict):
 
     num_candidates: int
     supernet_share: float
-    rung_epochs: tuple[float, ...]
     kept_share: float
     num_seeds: int
     learning_rate: float
@@ -69,6 +67,7 @@ class SearchParams(Strict):
     checkpoint_seconds   at most so long between two checkpoints within an epoch
     trial                see TrialParams
     trial_embedding_l2   L2 penalty on embeddings in trials
+    trial_rung_epochs    passes over train after which candidates are compared on tune, ascending; the last is a whole trial
     """
 
     strategy: Literal["darts", "darts_second_order", "random", "halving", "fixed"]
@@ -95,6 +94,7 @@ class SearchParams(Strict):
     checkpoint_seconds: float
     trial: TrialParams
     trial_embedding_l2: float
+    trial_rung_epochs: tuple[float, ...]
 
 
 def check_params(params: SearchParams) -> None:
@@ -117,16 +117,16 @@ def check_params(params: SearchParams) -> None:
         )
     if not 0 <= params.cost_price < math.inf:
         raise ConfigError(f"{where} cost_price: {params.cost_price} must be 0 or more")
-    _check_trial(params.trial, params.trial_embedding_l2, where)
+    _check_trial(params.trial, params.trial_embedding_l2, params.trial_rung_epochs, where)
 
 
-def _check_trial(trial: TrialParams, embedding_l2: float, where: str) -> None:
+def _check_trial(trial: TrialParams, embedding_l2: float, rung_epochs: tuple[float, ...], where: str) -> None:
     promises = {
         "trial.num_candidates >= 1": trial.num_candidates >= 1,
         "0 <= trial.supernet_share <= 1": 0 <= trial.supernet_share <= 1,
-        "trial.rung_epochs one or more, positive and ascending": len(trial.rung_epochs) > 0
-        and trial.rung_epochs[0] > 0
-        and all(one < other for one, other in itertools.pairwise(trial.rung_epochs)),
+        "trial_rung_epochs one or more, positive and ascending": len(rung_epochs) > 0
+        and rung_epochs[0] > 0
+        and all(one < other for one, other in itertools.pairwise(rung_epochs)),
         "0 < trial.kept_share < 1": 0 < trial.kept_share < 1,
         "trial.num_seeds >= 1": trial.num_seeds >= 1,
         "trial.learning_rate > 0": trial.learning_rate > 0,
@@ -137,4 +137,6 @@ def _check_trial(trial: TrialParams, embedding_l2: float, where: str) -> None:
     }
     broken = [promise for promise, holds in promises.items() if not holds]
     if broken:
-        raise ConfigError(f"{where} promises do not hold: {'; '.join(broken)}; got {trial}, {embedding_l2}")
+        raise ConfigError(
+            f"{where} promises do not hold: {'; '.join(broken)}; got {trial}, {embedding_l2}, {rung_epochs}"
+        )
