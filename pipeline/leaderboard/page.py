@@ -16,6 +16,8 @@ from pipeline.report.charts import Axes, Scale, Series
 _STYLE = Path(charts.__file__).with_name("style.css")
 _ROW_HEIGHT = 24
 _NAMES_WIDTH = 150
+_FIRST_COST = "parameters"  # the column that the table of costs begins with
+LETTER_WIDTH, LINE_HEIGHT = 6.2, 12.0  # of a name in a drawing, about
 _FAR = 6.0  # times the median distance from the best
 
 
@@ -54,22 +56,33 @@ def _marked(text: str) -> str:
 
 
 def _table(board: Board, rows: Sequence[BoardRow]) -> str:
-    head = "".join(
-        f"<th{' class=num' if place else ''}>{escape(name)}</th>" for place, name in enumerate(columns(board))
+    """How well each ranks, and below it at what cost: one table of all columns would be wider than a screen."""
+    names = columns(board)
+    lines = [] if board.oracle is None else [cells_of_oracle(board.oracle)]
+    lines += [cells_of(row, board) for row in rows]
+    cut = names.index(_FIRST_COST)
+    costs = [[line[0], *line[cut:]] for line in lines if line[cut]]  # the oracle costs nothing
+    return (
+        f"<section><h2>Figures</h2>{_scrolled(names[:cut], [line[:cut] for line in lines])}</section>"
+        f"<section><h2>What each costs</h2>{_scrolled([names[0], *names[cut:]], costs)}</section>"
     )
-    lines = [] if board.oracle is None else [_line(cells_of_oracle(board.oracle))]
-    lines += [_line(cells_of(row, board)) for row in rows]
-    return f'<section><h2>Figures</h2><div class="scroll"><table><thead><tr>{head}</tr></thead>{"".join(lines)}</table></div></section>'
+
+
+def _scrolled(names: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    head = "".join(f"<th{' class=num' if place else ''}>{escape(name)}</th>" for place, name in enumerate(names))
+    body = "".join(_line(cells) for cells in lines)
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead>{body}</table></div>'
 
 
 def _line(cells: Sequence[str]) -> str:
-    first, *others = (_small(_marked(cell)) for cell in cells)
+    first, *others = (small_below(_marked(cell)) for cell in cells)
     return f"<tr><td><strong>{first}</strong></td>{''.join(f'<td class=num>{cell}</td>' for cell in others)}</tr>"
 
 
-def _small(cell: str) -> str:
-    """A deviation stands below its mean."""
-    return re.sub(r" ± ([0-9.]+)$", r"<small>± \1</small>", cell)
+def small_below(cell: str) -> str:
+    """A deviation stands below its mean, a p-value and a number of pairs below their difference; HTML in and out."""
+    cell = re.sub(r"^<strong>(\S+) (± [0-9.]+)</strong>( \(.*\))$", r"<strong>\1</strong><small>\2\3</small>", cell)
+    return re.sub(r" (± [0-9.]+( \(p .*\))?|\(p .*\))$", r"<small>\1</small>", cell)
 
 
 def _failures(board: Board) -> str:
@@ -161,22 +174,48 @@ def _losses(rows: Sequence[BoardRow]) -> str:
 
 
 def _costs(rows: Sequence[BoardRow]) -> str:
-    """AUC against what it costs to score."""
-    points = [(row, figure(row, "milliseconds_per_1000")[0], figure(row, "auc")[0]) for row in rows]
-    axes = Axes("milliseconds to score 1,000 rows on one core", "test AUC", (0.0, 0.0), None, False, False, 360)
-    series = [Series(row.name, "first", [(cost, auc)], "points") for row, cost, auc in points]
+    """What AUC lacks of 1 against what it costs to score, both in powers of ten, since rankers differ so."""
+    points = [
+        (row.name, figure(row, "milliseconds_per_1000")[0], 1 - figure(row, "auc")[0])
+        for row in rows
+        if figure(row, "auc")[0] < 1
+    ]
+    axes = Axes("milliseconds to score 1,000 rows on one core", "1 − test AUC", None, None, True, False, 420)
+    series = [Series(name, "first", [(cost, lack)], "points") for name, cost, lack in points]
 
     def named(x_scale: Scale, y_scale: Scale) -> str:
-        parts = []
-        for place, (row, cost, auc) in enumerate(sorted(points, key=lambda point: point[1])):
-            x, is_left = x_scale(cost), x_scale(cost) < charts.WIDTH * 0.8
-            y = y_scale(auc) + (-6 if place % 2 == 0 else 15)  # neighbours above and below in turn
-            parts.append(charts.text("note", x + (6 if is_left else -6), y, "start" if is_left else "end", row.name))
-        return "".join(parts)
+        return names_beside([(name, x_scale(cost), y_scale(lack)) for name, cost, lack in points])
 
-    drawn = charts.xy_chart("Test AUC by the time of a score", axes, series, named)
-    drawn = drawn[drawn.index("<svg") :]  # names stand at the points, so no legend
-    return f"<section><h2>What it costs to score</h2><figure>{drawn}</figure></section>"
+    drawn = charts.xy_chart("What test AUC lacks of 1, by the time of a score", axes, series, named)
+    drawn = drawn[drawn.index("<svg") :] if drawn else ""  # names stand at the points, so no legend
+    said = "<p class='lead'>Low and to the left is best. A point without a name has no room for it.</p>"
+    return f"<section><h2>What it costs to score</h2>{said}<figure>{drawn}</figure></section>"
+
+
+def names_beside(points: Sequence[tuple[str, float, float]]) -> str:
+    """Each name beside its point where it covers no other name or point: to the right, to the left, above or below."""
+    taken = [(x - 5, y - 5, x + 5, y + 5) for _, x, y in points]
+    parts = []
+    for own, (name, x, y) in enumerate(points):
+        width = len(name) * LETTER_WIDTH
+        for anchor, at, left, foot in (
+            ("start", x + 7, x + 7, y + 4),
+            ("end", x - 7, x - 7 - width, y + 4),
+            ("middle", x, x - width / 2, y - 8),
+            ("middle", x, x - width / 2, y + 17),
+        ):
+            box = (left, foot - LINE_HEIGHT, left + width, foot)
+            others = (one for place, one in enumerate(taken) if place != own)
+            is_inside = box[0] >= charts.MARGIN_LEFT and box[2] <= charts.WIDTH
+            if is_inside and not any(_overlap(box, other) for other in others):
+                taken.append(box)
+                parts.append(charts.text("note", at, foot, anchor, name))
+                break
+    return "".join(parts)
+
+
+def _overlap(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def _vertical(x: float, bottom: float, role: str) -> str:
