@@ -111,7 +111,8 @@ def test_the_scorer_is_calibrated_on_the_calibrate_split_with_the_planted_line(s
     assert scorer.calibrator.facts.slope == pytest.approx(SLOPE, abs=0.4)
     assert scorer.calibrator.facts.intercept == pytest.approx(INTERCEPT, abs=0.4)
     assert scorer.facts.num_embedding_parameters == 4 * sum(line.encoded.field_sizes)
-    assert scorer.facts.num_parameters == (20 * 16 + 16) + (16 * 8 + 8) + (8 + 1) + 2 * 16 + 2 * 8
+    # Two hidden layers with batch norm in the place of a bias, and the output.
+    assert scorer.facts.num_parameters == (20 * 16 + 2 * 16) + (16 * 8 + 2 * 8) + (8 + 1)
 
 
 def test_a_downsampled_rankers_logits_are_corrected_before_they_are_calibrated(line: Line) -> None:

@@ -146,6 +146,19 @@ def test_an_unknown_ranker_is_refused_with_the_choices_before_anything_starts(
         run_leaderboard(workspace, settings, ["linear", "wide_and_deep"], [1], 1, 0, 0)
 
 
+def test_embeddings_that_no_memory_holds_are_told_with_their_figures_and_nothing_is_trained(bench: Bench) -> None:
+    wide = bench.train.ranker_params | {
+        "fm": dataclasses.replace(bench.train.ranker_params["fm"], embedding_width=10**12)
+    }
+    too_wide = dataclasses.replace(bench, train=dataclasses.replace(bench.train, ranker_params=wide))
+    before = sorted(bench.results.folder.iterdir())
+    with pytest.raises(
+        ConfigError, match=r"numbers in embeddings of [0-9,]+ ids.* GB.*ranker_params.fm.embedding_width"
+    ):
+        work(too_wide, Task("fm", 1, None, is_trial=False))
+    assert sorted(bench.results.folder.iterdir()) == before
+
+
 def test_the_planted_regression_needs_a_simulated_log(bench: Bench) -> None:
     with pytest.raises(ConfigError, match="linear_planted needs a simulated log"):
         work(bench, Task(PLANTED, 1, None, is_trial=False))
