@@ -12,6 +12,8 @@ os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("DVC_NO_ANALYTICS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import dvc  # noqa: F401 - its log handlers keep the stderr of their import: not that of a test, which is closed after it
+
 from components.workbench import Workbench
 
 
