@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +18,18 @@ from components.encoding.codes import Buckets, Calendar, Vocabulary
 from components.log import Field, LogRequest, LogSchema, ServedLog, SourceParams, TimeColumn, Window
 from components.profiling import ProfileParams, build_profile
 from components.scoring import Scorer, ScorerFacts
-from components.watching import WatchParams
+from components.watching import Finding, WatchParams
+from components.watching.drift import DriftFacts
+from components.watching.watch import compare_served
+from components.workbench import Workbench
 from pipeline.bench_drift.world import linear_ranker
 
 DIGEST = "ab" * 32
 DAY = 24 * 3_600_000_000
 START = 20_000 * DAY  # 2024-10-04
+MIDNIGHT = datetime.fromtimestamp(0, UTC) + timedelta(microseconds=START)
 WHENEVER = Window(None, None, None)
+Watch = Callable[..., DriftFacts]
 
 PROFILE_PARAMS = ProfileParams(top_values=50, numeric_buckets=20, score_buckets=20, sample_rows=2_000, seed=1)
 WATCH_PARAMS = WatchParams(
@@ -154,3 +161,24 @@ def make_world(num_categorical: int, num_numeric: int) -> World:
     weights = generator.normal(0, scale, sum(encoder.field_sizes)).astype(np.float32)
     onnx_bytes = linear_ranker(encoder.field_sizes, weights, bias=-3.0)  # about 5 % clicks
     return World(schema, shares, Scorer(schema, encoder, Calibrator.identity(1.0), onnx_bytes, facts))
+
+
+def watching(world: World, champion: Champion, folder: Path, bench: Workbench) -> Watch:
+    """Watch rows and their clicks, of a window if one is given: the comparison alone, without the report for people."""
+
+    def act(rows: pl.DataFrame, clicks: np.ndarray | list[int | None] | None, window: Window = WHENEVER) -> DriftFacts:
+        served = world.served_log(folder / "served", rows, clicks, window)
+        return compare_served(champion, served, WATCH_PARAMS, bench).facts
+
+    return act
+
+
+def finding_of(drift: DriftFacts, check: str) -> Finding:
+    """The one finding of a check."""
+    (finding,) = [finding for finding in drift.findings if finding.check == check]
+    return finding
+
+
+def found(drift: DriftFacts) -> set[tuple[str, str]]:
+    """Check and slice of every finding."""
+    return {(finding.check, finding.slice) for finding in drift.findings}

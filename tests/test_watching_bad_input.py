@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +13,21 @@ from components.champion import Champion
 from components.errors import DataError, IntegrityError
 from components.log import ServedLog, Window
 from components.watching import Drift, watch_served
-from components.watching.drift import DriftFacts, Finding
 from components.watching.reference import read_reference
 from components.watching.watch import compare_served
 from components.workbench import Workbench
-from tests.served_world import START, WATCH_PARAMS, WHENEVER, World, make_world
+from tests.served_world import (
+    MIDNIGHT,
+    WATCH_PARAMS,
+    Watch,
+    World,
+    finding_of,
+    found,
+    make_world,
+    watching,
+)
 
 NUM_ROWS = 8_000
-MIDNIGHT = datetime.fromtimestamp(0, UTC) + timedelta(microseconds=START)
-Watch = Callable[..., DriftFacts]
 
 
 @pytest.fixture(scope="module")
@@ -37,20 +42,7 @@ def champion(world: World, tmp_path_factory: pytest.TempPathFactory) -> Champion
 
 @pytest.fixture
 def watch(world: World, champion: Champion, tmp_path: Path, workbench: Workbench) -> Watch:
-    def act(rows: pl.DataFrame, clicks: np.ndarray | list[int | None] | None, window: Window = WHENEVER) -> DriftFacts:
-        served = world.served_log(tmp_path / "served", rows, clicks, window)
-        return compare_served(champion, served, WATCH_PARAMS, workbench).facts
-
-    return act
-
-
-def finding_of(drift: DriftFacts, check: str) -> Finding:
-    (finding,) = [finding for finding in drift.findings if finding.check == check]
-    return finding
-
-
-def found(drift: DriftFacts) -> set[tuple[str, str]]:
-    return {(finding.check, finding.slice) for finding in drift.findings}
+    return watching(world, champion, tmp_path, workbench)
 
 
 def test_nothing_to_compare_is_a_status_and_no_error(

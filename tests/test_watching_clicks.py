@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -16,19 +15,27 @@ from components.champion import Champion
 from components.log import Window
 from components.metrics import reliability_bins
 from components.watching.clicks import measure_calibration, measure_concept
-from components.watching.drift import DriftFacts, Finding, Measure
+from components.watching.drift import Measure
 from components.watching.estimating import estimated_figures
 from components.watching.measuring import measure_unit
 from components.watching.quality import NUM_CELLS, bins_of, cells_of, count_quality, figures_of
 from components.watching.reference import GroupReference, QualityReference, read_reference
-from components.watching.watch import compare_served
 from components.workbench import Workbench
 from tests.evaluated_world import evaluation_of
-from tests.served_world import DAY, START, WATCH_PARAMS, WHENEVER, World, make_world
+from tests.served_world import (
+    DAY,
+    MIDNIGHT,
+    START,
+    WATCH_PARAMS,
+    Watch,
+    World,
+    finding_of,
+    found,
+    make_world,
+    watching,
+)
 
 NUM_ROWS = 30_000
-MIDNIGHT = datetime.fromtimestamp(0, UTC) + timedelta(microseconds=START)
-Watch = Callable[..., DriftFacts]
 
 
 @pytest.fixture(scope="module")
@@ -43,11 +50,7 @@ def champion(world: World, tmp_path_factory: pytest.TempPathFactory) -> Champion
 
 @pytest.fixture
 def watch(world: World, champion: Champion, tmp_path: Path, workbench: Workbench) -> Watch:
-    def act(rows: pl.DataFrame, clicks: np.ndarray | list[int | None] | None, window: Window = WHENEVER) -> DriftFacts:
-        served = world.served_log(tmp_path / "served", rows, clicks, window)
-        return compare_served(champion, served, WATCH_PARAMS, workbench).facts
-
-    return act
+    return watching(world, champion, tmp_path, workbench)
 
 
 def reference_of(world: World, folder: Path) -> QualityReference:
@@ -55,15 +58,6 @@ def reference_of(world: World, folder: Path) -> QualityReference:
     scores = world.scorer.score(rows)
     evaluation_of(rows, world.clicks(1, scores), scores, world.schema).save(folder)
     return read_reference(folder, world.schema)
-
-
-def found(drift: DriftFacts) -> set[tuple[str, str]]:
-    return {(finding.check, finding.slice) for finding in drift.findings}
-
-
-def finding_of(drift: DriftFacts, check: str) -> Finding:
-    (finding,) = [finding for finding in drift.findings if finding.check == check]
-    return finding
 
 
 # The laws
