@@ -104,6 +104,12 @@ def load_checkpoint(
     return None
 
 
+def under(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors named `prefix.NAME`, by NAME: one module's state among all that a checkpoint holds."""
+    start = f"{prefix}."
+    return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
+
+
 def flatten_optimizer(prefix: str, optimizer: torch.optim.Optimizer) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Take an optimizer's state apart into tensors (named under `prefix`) and JSON facts; see `restore_optimizer`."""
     state = optimizer.state_dict()

@@ -14,9 +14,9 @@ from components.averaging import averaged
 from components.rankers import RANKERS, FieldEmbedding, Ranker
 from components.rankers.hidden import HiddenLayers, hidden_layers
 from components.rankers.ranker import RankerParams
+from components.stepping import adam, keep_freed_memory, take_step
 from components.training import TrainParams
-from components.training.fitting import optimizer_of
-from components.training.stepping import keep_freed_memory, take_step
+from components.training.losses import loss_of
 from pipeline.params import read_settings
 from tests.rankers_by_hand import SIZES, params_of
 
@@ -94,13 +94,14 @@ def steps_of(ranker: nn.Module, params: TrainParams) -> list[torch.Tensor]:
     """The losses of twenty steps, each on rows of its own, and then the average's numbers."""
     assert isinstance(ranker, Ranker)
     generator = torch.Generator().manual_seed(4)
-    optimizer, average = optimizer_of(ranker, params), averaged(ranker, params.weight_averaging)
+    optimizer = adam(ranker, params.own_learning_rate, params.own_embedding_l2)
+    average = averaged(ranker, params.weight_averaging)
     torch.manual_seed(5)
     losses = []
     for _ in range(20):
         ids = torch.stack([torch.randint(0, size, (300,), generator=generator) for size in SIZES], dim=1)
         clicks = ((ids[:, 0] + ids[:, 1]) % 2).to(next(ranker.parameters()).dtype)
-        losses.append(take_step(ranker, optimizer, average, ids, clicks, params))
+        losses.append(take_step(ranker, optimizer, average, ids, clicks, loss_of(params)))
     return [torch.stack(losses), *(tensor for tensor in average.module.state_dict().values())]
 
 

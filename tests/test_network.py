@@ -142,10 +142,10 @@ def test_parameters_and_flops_are_those_counted_by_hand() -> None:
 
 def test_a_head_is_counted_and_learns_like_the_rest() -> None:
     plain, headed = network(), network(params=RankerParams(4, (5, 3), 0.0, True))
-    # Two nodes of 12 numbers into 5, 5 into 3, 3 into the logit; batch norm has scale and shift.
-    head, output = (24 * 5 + 5 + 10) + (5 * 3 + 3 + 6), 3 + 1
+    # Two nodes of 12 numbers into 5, 5 into 3, 3 into the logit; batch norm has scale and shift, which stand for a bias.
+    head, output = (24 * 5 + 10) + (5 * 3 + 6), 3 + 1
     assert headed.count_parameters() == plain.count_parameters() - 25 + head + output
-    assert headed.count_flops() == plain.count_flops() - 48 + (240 + 5 + 10) + (30 + 3 + 6) + 6
+    assert headed.count_flops() == plain.count_flops() - 48 + (240 + 10) + (30 + 6) + 6
     headed(rows(60)).square().sum().backward()
     assert all(parameter.grad is not None for parameter in headed.parameters())
     headed.eval()

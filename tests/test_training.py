@@ -40,6 +40,7 @@ PARAMS = TrainParams(
     ranker_params=dict.fromkeys(("mlp", "linear", "autopi"), SHAPE),
     embedding_l2={"mlp": 1e-4, "linear": 0.0, "autopi": 1e-4},
     max_epochs=4,
+    num_threads=1,
     batch_rows=128,
     learning_rate={"mlp": 0.02, "linear": 0.02, "autopi": 0.02},
     learning_rate_factor=0.1,
@@ -75,12 +76,6 @@ def encoded_rows(folder: Path, num_rows: dict[str, int]) -> Encoded:
         np.save(folder / f"times_{name}.npy", np.arange(rows, dtype=np.int64))
     schema = LogSchema("click", None, None, "user", "item", fields)
     return Encoded(Encoder(schema, codes), (), num_rows, folder)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> None:
-    """The same bytes are promised for the same number of threads."""
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +114,20 @@ def test_the_perceptron_nears_the_true_probability_and_logistic_regression_canno
     linear = train_ranker(encoded, found, with_params(ranker="linear"), fresh(workbench))
     assert metrics.auc(test.clicks, trained.logits(test.ids)) > oracle - 0.01
     assert metrics.auc(test.clicks, linear.logits(test.ids)) < 0.6
+
+
+def test_the_threads_are_those_of_the_params_and_the_process_gets_its_own_back(
+    encoded: Encoded, found: FoundArchitecture, workbench: Workbench
+) -> None:
+    before = torch.get_num_threads()
+    seen = set[int]()
+    torch.set_num_threads(3)
+    try:
+        bench = fresh(workbench, progress=lambda *_: seen.add(torch.get_num_threads()))
+        train_ranker(encoded, found, with_params(num_threads=2, max_epochs=1), bench)
+        assert (seen, torch.get_num_threads()) == ({2}, 3)
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_the_found_network_is_trained_by_the_same_loop(

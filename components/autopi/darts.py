@@ -28,7 +28,7 @@ from components.autopi.search_params import SearchParams
 from components.autopi.second_order import step_ahead
 from components.autopi.supernet import SkipNoise, Space, Supernet
 from components.batching import Batches, pick_device
-from components.checkpoint import flatten_optimizer, load_checkpoint, restore_optimizer, save_checkpoint
+from components.checkpoint import flatten_optimizer, load_checkpoint, restore_optimizer, save_checkpoint, under
 from components.encoding import Encoded
 from components.errors import ConfigError, DataError, IntegrityError
 from components.metrics import auc, log_loss
@@ -273,9 +273,7 @@ class DartsSearch:
         found = load_checkpoint(self.workbench.checkpoints, self._identity, self.workbench.resume, say)
         if found is None:
             return
-        prefix = "supernet."
-        state = {name.removeprefix(prefix): t for name, t in found.tensors.items() if name.startswith(prefix)}
-        self.supernet.load_state_dict(state)
+        self.supernet.load_state_dict(under("supernet", found.tensors))
         for name, optimizer in (("weight_optimizer", self.weight_optimizer), ("alpha_optimizer", self.alpha_optimizer)):
             restore_optimizer(name, optimizer, found.tensors, found.facts[name])
         self.noise.generator.set_state(found.tensors["noise"])

@@ -6,7 +6,6 @@ norm's scale and shift (per field) do it here. Letters: B rows in a batch, F fie
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 
 import torch
@@ -17,6 +16,7 @@ from components.autopi.mixing import EPSILON, MOMENTUM
 from components.autopi.operators import OPERATORS, Operator, uniform_weights
 from components.errors import ConfigError
 from components.rankers.dropout import Dropout
+from components.rankers.hidden import hidden_layers
 from components.rankers.ranker import FieldEmbedding, Ranker, RankerParams
 
 # Products of two embeddings are among the first things computed: with the tiny tables that suit a perceptron they would
@@ -149,7 +149,7 @@ class FoundNetwork(Ranker):
         self.join_bias = uniform_weights((num_fields, 1), joined, None)
         num_last = len(architecture.ensemble.nodes) * num_fields * width
         self.dropout = Dropout(params.dropout)
-        self.head = _head(num_last, params)
+        self.head = hidden_layers(num_last, params.hidden_widths, params)
         self.output = nn.Linear((num_last, *params.hidden_widths)[-1], 1)
 
     def forward(self, ids_bf: torch.Tensor) -> torch.Tensor:
@@ -175,21 +175,10 @@ class FoundNetwork(Ranker):
         head = 0
         for layer in self.head:
             if isinstance(layer, nn.Linear):
-                head += 2 * layer.weight.numel() + layer.out_features
+                head += 2 * layer.weight.numel() + (layer.out_features if layer.bias is not None else 0)
             elif isinstance(layer, nn.BatchNorm1d):
                 head += 2 * layer.num_features
         inputs = [norm for norm in (self.norm_1, self.norm_2) if isinstance(norm, FieldNorm)]
         norms = len(inputs) * 2 * self.embedding_1.width * len(self.join_bias)
         cells = self.interaction.count_flops() + join + self.ensemble.count_flops()
         return norms + cells + head + 2 * self.output.in_features
-
-
-def _head(num_inputs: int, params: RankerParams) -> nn.Sequential:
-    """(B, num_inputs) -> [linear, batch norm, ReLU, dropout] for each hidden width."""
-    layers: list[nn.Module] = []
-    for width_in, width_out in itertools.pairwise((num_inputs, *params.hidden_widths)):
-        layers.append(nn.Linear(width_in, width_out))
-        if params.use_batch_norm:
-            layers.append(nn.BatchNorm1d(width_out, EPSILON, MOMENTUM))
-        layers += [nn.ReLU(inplace=True), Dropout(params.dropout)]
-    return nn.Sequential(*layers)

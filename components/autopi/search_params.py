@@ -117,10 +117,11 @@ def check_params(params: SearchParams) -> None:
         )
     if not 0 <= params.cost_price < math.inf:
         raise ConfigError(f"{where} cost_price: {params.cost_price} must be 0 or more")
-    _check_trial(params.trial, params.trial_embedding_l2, params.trial_rung_epochs, where)
+    _check_trial(params, where)
 
 
-def _check_trial(trial: TrialParams, embedding_l2: float, rung_epochs: tuple[float, ...], where: str) -> None:
+def _check_trial(params: SearchParams, where: str) -> None:
+    trial, rung_epochs = params.trial, params.trial_rung_epochs
     promises = {
         "trial.num_candidates >= 1": trial.num_candidates >= 1,
         "0 <= trial.supernet_share <= 1": 0 <= trial.supernet_share <= 1,
@@ -133,10 +134,10 @@ def _check_trial(trial: TrialParams, embedding_l2: float, rung_epochs: tuple[flo
         "0 <= trial.weight_averaging < 1": 0 <= trial.weight_averaging < 1,
         "0 <= trial.dropout < 1": 0 <= trial.dropout < 1,
         "trial.hidden_widths >= 1": all(width >= 1 for width in trial.hidden_widths),
-        "trial_embedding_l2 >= 0": embedding_l2 >= 0,
+        "trial_embedding_l2 >= 0": params.trial_embedding_l2 >= 0,
     }
     broken = [promise for promise, holds in promises.items() if not holds]
     if broken:
         raise ConfigError(
-            f"{where} promises do not hold: {'; '.join(broken)}; got {trial}, {embedding_l2}, {rung_epochs}"
+            f"{where} promises do not hold: {'; '.join(broken)}; got {trial}, {params.trial_embedding_l2}, {rung_epochs}"
         )

@@ -28,11 +28,12 @@ from components.autopi.pricing import trial_shape
 from components.autopi.search_params import SearchParams
 from components.averaging import averaged
 from components.batching import Batches, pick_device
-from components.checkpoint import flatten_optimizer, load_checkpoint, restore_optimizer, save_checkpoint
+from components.checkpoint import flatten_optimizer, load_checkpoint, restore_optimizer, save_checkpoint, under
 from components.encoding import Encoded
 from components.errors import DataError
 from components.metrics import auc, log_loss
 from components.rankers.ranker import Ranker
+from components.stepping import adam, take_step
 from components.workbench import Workbench
 
 
@@ -165,7 +166,7 @@ class Trial:
             torch.manual_seed(ground.params.seed * 1_000_003 + self.candidate.number * 101 + self.seed)
             network = FoundNetwork(ground.field_sizes, self.candidate.architecture, ground.shape).to(ground.device)
             averages = averaged(network, ground.params.trial.weight_averaging)
-            optimizer = self._optimizer(network)
+            optimizer = adam(network, ground.rate(0), ground.params.trial_embedding_l2)
             self._restore(network, averages, optimizer)
             self.facts["num_parameters"], self.facts["num_flops"] = network.count_parameters(), network.count_flops()
             saved_at = told_at = time.monotonic()
@@ -203,10 +204,7 @@ class Trial:
     ) -> None:
         for group in optimizer.param_groups:
             group["lr"] = self.ground.rate(self.facts["step"])
-        optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(functional.binary_cross_entropy_with_logits(network(ids_bf), clicks_b))
-        optimizer.step()
-        averages.update_parameters(network)
+        take_step(network, optimizer, averages, ids_bf, clicks_b, functional.binary_cross_entropy_with_logits)
         self.facts["step"] += 1
         self.ground.steps_done += 1
         self.facts["rows"] += len(clicks_b)
@@ -220,16 +218,6 @@ class Trial:
             return 0.5, math.log(2)
         clicks_r = self.ground.tune_clicks
         return auc(clicks_r, logits_r), log_loss(clicks_r, 1 / (1 + np.exp(-logits_r)))
-
-    def _optimizer(self, network: Ranker) -> torch.optim.Adam:
-        embeddings = network.embedding_parameters()
-        tables = {id(parameter) for parameter in embeddings}
-        others = [parameter for parameter in network.parameters() if id(parameter) not in tables]
-        groups = [
-            {"params": embeddings, "weight_decay": self.ground.params.trial_embedding_l2},
-            {"params": others, "weight_decay": 0.0},
-        ]
-        return torch.optim.Adam(groups, lr=self.ground.rate(0), fused=True)
 
     def _save(self, network: Ranker, averages: AveragedModel, optimizer: torch.optim.Optimizer) -> None:
         tensors, self.facts["optimizer"] = flatten_optimizer("optimizer", optimizer)
@@ -245,10 +233,8 @@ class Trial:
             return
         found = load_checkpoint(self._folder, self.identity, "always", self.ground.tell)
         assert found is not None
-        for prefix, module in (("network.", network), ("averages.", averages)):
-            module.load_state_dict(
-                {name.removeprefix(prefix): tensor for name, tensor in found.tensors.items() if name.startswith(prefix)}
-            )
+        network.load_state_dict(under("network", found.tensors))
+        averages.load_state_dict(under("averages", found.tensors))
         restore_optimizer("optimizer", optimizer, found.tensors, found.facts["optimizer"])
         torch.set_rng_state(found.tensors["random"])
         if self.ground.device.type == "cuda":

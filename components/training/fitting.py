@@ -1,7 +1,6 @@
 """The training loop: Adam, L2 on embeddings, stop on tune, checkpoints; the same for every ranker.
 
-The same seed gives the same bytes on a CPU with the same number of threads (sums are split by thread, so another number
-may change the last bit, and CUDA adds gradients of embeddings in any order). Resumed equals uninterrupted, bit for bit.
+The same params give the same bytes on a CPU, whatever its number of cores (CUDA adds gradients of embeddings in any order). Resumed equals uninterrupted, bit for bit.
 Shape letters: B rows in a batch, R rows of tune.
 """
 
@@ -22,15 +21,23 @@ from components import metrics
 from components.autopi.architecture import Architecture, FoundArchitecture
 from components.averaging import averaged
 from components.batching import Batches, pick_device
-from components.checkpoint import digest_of, flatten_optimizer, load_checkpoint, restore_optimizer, save_checkpoint
+from components.checkpoint import (
+    digest_of,
+    flatten_optimizer,
+    load_checkpoint,
+    restore_optimizer,
+    save_checkpoint,
+    under,
+)
 from components.encoding import Encoded
 from components.errors import ConfigError, DataError, IntegrityError
 from components.rankers import Ranker
+from components.stepping import adam, keep_freed_memory, take_step, threads
 from components.strict import parse
 from components.training.course import Course, EpochRecord
+from components.training.losses import loss_of
 from components.training.params import TrainParams
 from components.training.promises import check_fields, check_memory, check_params
-from components.training.stepping import keep_freed_memory, take_step
 from components.training.trained import AUTOPI, TrainedRanker, build_ranker
 from components.workbench import Workbench
 
@@ -56,7 +63,7 @@ def train_ranker(
     keep_freed_memory()
     shape = params.ranker_params[params.ranker]
     devices = [torch.cuda.current_device()] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+    with torch.random.fork_rng(devices=devices), threads(params.num_threads):
         torch.manual_seed(params.seed)
         ranker = build_ranker(params.ranker, encoded.field_sizes, shape, found).to(device)
         fitting = _Fitting(encoded, found, ranker, params, workbench, device)
@@ -109,7 +116,8 @@ class _Fitting:
         self.num_batches = self.train.num_batches if limit is None else min(limit, self.train.num_batches)
         if self.num_batches == 0:
             raise DataError(f"train has {self.train.num_rows:,} rows to learn from; a batch needs at least two")
-        self.optimizer = optimizer_of(ranker, params)
+        self.optimizer = adam(ranker, params.own_learning_rate, params.own_embedding_l2)
+        self._loss_of = loss_of(params)
         self.averaged = averaged(ranker, params.weight_averaging)
         self.course = Course.start(params)
         self.best: dict[str, torch.Tensor] = {}
@@ -165,9 +173,9 @@ class _Fitting:
         where = str(self.workbench.checkpoints)
         self.course = parse(Course, found.facts["course"], where, IntegrityError)
         self.num_rows_seen = found.facts["num_rows_seen"]
-        self.ranker.load_state_dict(_under("ranker.", found.tensors))
-        self.averaged.load_state_dict(_under("averaged.", found.tensors))
-        self.best = {name: tensor.to(self.device) for name, tensor in _under("best.", found.tensors).items()}
+        self.ranker.load_state_dict(under("ranker", found.tensors))
+        self.averaged.load_state_dict(under("averaged", found.tensors))
+        self.best = {name: tensor.to(self.device) for name, tensor in under("best", found.tensors).items()}
         restore_optimizer("optimizer", self.optimizer, found.tensors, found.facts["optimizer"])
         self.loss_sum = found.tensors["loss_sum"].to(self.device)
         torch.set_rng_state(found.tensors["random.cpu"])
@@ -190,7 +198,7 @@ class _Fitting:
         save_checkpoint(self.workbench.checkpoints, self.identity, tensors, facts)
 
     def _step(self, ids_bf: torch.Tensor, clicks_b: torch.Tensor) -> None:
-        loss = take_step(self.ranker, self.optimizer, self.averaged, ids_bf, clicks_b, self.params)
+        loss = take_step(self.ranker, self.optimizer, self.averaged, ids_bf, clicks_b, self._loss_of)
         # Summed on the device: asking for the number would make every step wait for it.
         self.loss_sum += loss * len(clicks_b)
         self.num_rows_seen += len(clicks_b)
@@ -256,22 +264,6 @@ class _Meter:
         self._progress(done, total, note)
 
 
-def optimizer_of(ranker: Ranker, params: TrainParams) -> torch.optim.Adam:
-    """Adam whose weight decay, coupled and on embeddings only, is the gradient of L2/2 * ||E||^2."""
-    embeddings = ranker.embedding_parameters()
-    tables = {id(parameter) for parameter in embeddings}
-    others = [parameter for parameter in ranker.parameters() if id(parameter) not in tables]
-    groups = [
-        {"params": embeddings, "weight_decay": params.own_embedding_l2},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    return torch.optim.Adam(groups, lr=params.own_learning_rate, fused=True)
-
-
-def _under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
 def _view(array: np.ndarray[Any, Any]) -> memoryview:
     return np.ascontiguousarray(array).data.cast("B")
 
@@ -283,6 +275,7 @@ def _code_digest() -> str:
     paths = [
         root / "averaging.py",
         root / "batching.py",
+        root / "stepping.py",
         *(path for place in places for path in sorted((root / place).glob("*.py"))),
     ]
     return digest_of(path.read_bytes() for path in paths)

@@ -5,8 +5,18 @@ Shape letter: B rows in a batch.
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch.nn import functional
+
+from components.stepping import Loss
+from components.training.params import TrainParams
+
+
+def loss_of(params: TrainParams) -> Loss:
+    """`mean_loss` as params have it."""
+    return functools.partial(mean_loss, click_weight=params.click_weight, focal_gamma=params.focal_gamma)
 
 
 def mean_loss(logits_b: torch.Tensor, clicks_b: torch.Tensor, click_weight: float, focal_gamma: float) -> torch.Tensor:

@@ -31,6 +31,7 @@ class TrainParams(Strict):
     embedding_l2              by ranker's name, or "others": the penalty on its embedding tables E is L2/2 * ||E||^2 a batch
     max_epochs                epochs, at most
     batch_rows                rows a step, also when scoring tune
+    num_threads               torch's on the CPU; what is learned depends on it, so it is not the machine's
     learning_rate             by ranker's name, or "others": Adam's, at the start
     learning_rate_factor      the learning rate is multiplied by it (0 < factor < 1) when tune stops improving
     num_learning_rate_drops   so many times; the next time the training ends
@@ -49,6 +50,7 @@ class TrainParams(Strict):
     embedding_l2: dict[str, float]
     max_epochs: int
     batch_rows: int
+    num_threads: int
     learning_rate: dict[str, float]
     learning_rate_factor: float
     num_learning_rate_drops: int

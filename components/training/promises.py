@@ -40,6 +40,7 @@ def check_params(params: TrainParams) -> None:
         f"learning_rate.{name} > 0": params.own_learning_rate > 0,
         "max_epochs >= 1": params.max_epochs >= 1,
         "batch_rows >= 2": params.batch_rows >= 2,
+        "num_threads >= 1": params.num_threads >= 1,
         "patience_epochs >= 1": params.patience_epochs >= 1,
         "num_learning_rate_drops >= 0": params.num_learning_rate_drops >= 0,
         "seed >= 0": params.seed >= 0,

@@ -18,9 +18,9 @@ from components.averaging import averaged
 from components.batching import Batches
 from components.encoding import EncodedSplit
 from components.rankers import Ranker
+from components.stepping import Loss, adam, keep_freed_memory, take_step
 from components.training import TrainParams, build_ranker
-from components.training.fitting import optimizer_of
-from components.training.stepping import keep_freed_memory, take_step
+from components.training.losses import loss_of
 from pipeline.bench_search import FRAPPE_FIELD_SIZES
 from pipeline.bench_train import BATCH_ROWS, STEPS
 from pipeline.params import read_settings
@@ -45,17 +45,18 @@ def main() -> None:
     preset = read_settings(Path(__file__).parents[2]).section("train", TrainParams)
     batches = _endless(_rows())
     keep_freed_memory()
-    built: dict[str, tuple[Ranker, torch.optim.Optimizer, AveragedModel, TrainParams]] = {}
+    built: dict[str, tuple[Ranker, torch.optim.Optimizer, AveragedModel, Loss]] = {}
     for line in sys.stdin:
         name = line.strip()
         if name not in built:
             params = dataclasses.replace(preset, ranker=name, embedding_l2={name: _EMBEDDING_L2})
             ranker = build_ranker(name, FRAPPE_FIELD_SIZES, params.ranker_params[name], None).train()
-            built[name] = ranker, optimizer_of(ranker, params), averaged(ranker, params.weight_averaging), params
-        ranker, optimizer, average, params = built[name]
+            own = adam(ranker, params.own_learning_rate, params.own_embedding_l2)
+            built[name] = ranker, own, averaged(ranker, params.weight_averaging), loss_of(params)
+        ranker, optimizer, average, loss = built[name]
         started = time.perf_counter()
         for ids_bf, clicks_b in itertools.islice(batches, STEPS):
-            take_step(ranker, optimizer, average, ids_bf, clicks_b, params)
+            take_step(ranker, optimizer, average, ids_bf, clicks_b, loss)
         print(json.dumps(time.perf_counter() - started), flush=True)
 
 

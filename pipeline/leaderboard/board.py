@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from components.encoding import Encoded
 from components.errors import ConfigError, CtrError
@@ -138,7 +137,6 @@ class _Runner:
         self._bench = bench
         self._data = data
         self._num_workers = num_workers
-        self._num_threads = max(1, torch.get_num_threads() // num_workers)
 
     def run(self, tasks: Sequence[Task]) -> list[Failure]:
         """Give the failures; a task with impossible params fails before it starts."""
@@ -156,7 +154,7 @@ class _Runner:
                 missing.append(task)
         logs = self._bench.workspace.state("leaderboard") / "logs"
         root = self._bench.workspace.root
-        return failures + run_tasks(root, missing, logs, self._num_workers, self._num_threads, self._say)
+        return failures + run_tasks(root, missing, logs, self._num_workers, self._say)
 
     def _say(self, task: Task) -> None:
         identity = self._bench.identity(task, self._data)

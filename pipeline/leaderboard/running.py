@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -22,9 +21,9 @@ Say = Callable[[str], None]
 
 
 def run_tasks(
-    root: Path, tasks: Sequence[Task], logs: Path, num_workers: int, num_threads: int, done: Callable[[Task], None]
+    root: Path, tasks: Sequence[Task], logs: Path, num_workers: int, done: Callable[[Task], None]
 ) -> list[Failure]:
-    """Run tasks, `num_workers` at once with `num_threads` each, and call `done` after each that succeeded; give the failures.
+    """Run tasks, `num_workers` at once, and call `done` after each that succeeded; give the failures.
 
     Raises Stopped when asked to stop, after every process has written its checkpoint.
     """
@@ -38,7 +37,7 @@ def run_tasks(
                 if number is not None:
                     raise Stopped(number, f"with {len(waiting) + len(running)} of {len(tasks)} rows of the board to go")
                 while waiting and len(running) < num_workers:
-                    running.append(_Running(root, waiting.pop(0), logs, num_threads))
+                    running.append(_Running(root, waiting.pop(0), logs))
                 for one in [one for one in running if one.process.poll() is not None]:
                     running.remove(one)
                     failure = one.failure()
@@ -58,15 +57,14 @@ def run_tasks(
 class _Running:
     """One task's process; what it says goes into a file of its own."""
 
-    def __init__(self, root: Path, task: Task, logs: Path, num_threads: int) -> None:
+    def __init__(self, root: Path, task: Task, logs: Path) -> None:
         self.task = task
         logs.mkdir(parents=True, exist_ok=True)
         self.log = logs / f"{task.row}-{task.seed}{'-trial' if task.is_trial else ''}.log"
-        environment = os.environ | {"CTR_LEADERBOARD_THREADS": str(num_threads)}
         command = [sys.executable, "-m", "pipeline.leaderboard.work", str(root), json.dumps(asdict(task))]
         with self.log.open("wb") as file:
             self.process = subprocess.Popen(
-                command, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
+                command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
             )
 
     def failure(self) -> Failure | None:

@@ -7,7 +7,6 @@ and that one which dies takes no other along. Shape letter: R test rows.
 from __future__ import annotations
 
 import json
-import os
 import resource
 import sys
 import time
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from components import metrics
 from components.calibrating import Calibrator
@@ -25,6 +23,7 @@ from components.evaluating.bootstrapping import measure
 from components.exporting import calibrated_scorer, trained_logits
 from components.log import RawLog
 from components.scoring import Scorer
+from components.stepping import threads
 from components.strict import parse
 from components.training import TrainedRanker, train_ranker
 from pipeline.leaderboard.bench import AUTOREC_SEARCHES, Bench, Task, test_clusters
@@ -92,7 +91,7 @@ def _keep_result(
         num_parameters=scorer.facts.num_parameters,
         num_embedding_parameters=scorer.facts.num_embedding_parameters,
         num_flops_per_row=scorer.facts.num_flops_per_row,
-        num_threads=torch.get_num_threads(),
+        num_threads=bench.train.num_threads,
         num_epochs=len(trained.history),
         train_seconds=watch.seconds,
         train_core_seconds=watch.core_seconds,
@@ -138,11 +137,12 @@ def main() -> None:
     """Do the task that the command line names; an error of ours becomes one line on stderr and its exit code."""
     ask_for_sigterm_when_the_parent_dies()
     root, text = sys.argv[1:]
-    torch.set_num_threads(int(os.environ["CTR_LEADERBOARD_THREADS"]))
     try:
         task = parse(Task, json.loads(text), "the board's task", IntegrityError)
         workspace = Workspace(Path(root))
-        work(Bench.of(workspace, read_settings(workspace.root)), task)
+        bench = Bench.of(workspace, read_settings(workspace.root))
+        with threads(bench.train.num_threads):  # several processes at once share the cores
+            work(bench, task)
     except CtrError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
