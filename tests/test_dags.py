@@ -20,7 +20,7 @@ from airflow.dag_processing.dagbag import DagBag
 began = time.process_time()
 bag = DagBag(dag_folder=sys.argv[1])
 seconds = time.process_time() - began
-heavy = ("torch", "great_expectations", "evidently", "components", "polars", "dvc", "kfp")
+heavy = ("torch", "great_expectations", "evidently", "components", "polars", "dvc", "kfp", "boto3")
 print("ANSWER" + json.dumps({
     "seconds": seconds,
     "errors": {str(key): value for key, value in bag.import_errors.items()},

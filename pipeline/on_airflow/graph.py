@@ -19,8 +19,8 @@ from pipeline.on_airflow.waiting import WaitForData
 from pipeline.plan import Plan, Step, read_plan
 from pipeline.resources import Need, read_resources
 
-BUNDLE = Asset("ctr://bundle", group="ctr")
-DRIFT = Asset("ctr://drift", group="ctr")
+BUNDLE = Asset("x-ctr://bundle", group="ctr")  # "x-": for a scheme it does not know, Airflow imports all providers
+DRIFT = Asset("x-ctr://drift", group="ctr")
 START = datetime(2026, 3, 2, tzinfo=UTC)  # the simulated world's first day; schedules do not catch up
 _SETTLED = ("--workspace", "settled")  # what `runs settle` makes in a run's worktree
 _MOMENT = r"^\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)?)?$"
