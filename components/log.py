@@ -29,6 +29,7 @@ TIME = "_time"
 CLICK = "_click"
 IMPRESSION = "_impression"
 UNREADABLE = "unreadable.json"
+MICROSECONDS_AN_HOUR = 3_600_000_000
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from components.artifact import map_array, read_json, write_array, write_json
 from components.checking.reading import microseconds
 from components.errors import ConfigError, DataError, IntegrityError
 from components.hashing import hash_strings, mix_integer, mix_integers
-from components.log import CLICK, TIME, CleanLog
+from components.log import CLICK, MICROSECONDS_AN_HOUR, TIME, CleanLog
 from components.strict import Strict, parse
 
 SPLIT_NAMES = ("train", "tune", "calibrate", "test")
@@ -158,7 +158,7 @@ def _refuse_unusable_params(clean_log: CleanLog, params: SplitParams) -> None:
 def _by_time(clean_log: CleanLog, times: Integers, params: SplitParams) -> tuple[Assignment, str]:
     """Cuts at shares of the rows; a tie with a cut's moment is broken by the order of rows."""
     has_time = clean_log.schema.time is not None
-    delay = round(params.label_delay_hours * 3_600_000_000)
+    delay = round(params.label_delay_hours * MICROSECONDS_AN_HOUR)
     window = clean_log.request.window
     assignment = np.full(len(times), GAP, np.int8)
     num_ripe = len(times)

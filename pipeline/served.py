@@ -25,14 +25,24 @@ import polars as pl
 
 from components.artifact import write_json, write_table
 from components.errors import ConfigError, DataError, IntegrityError
-from components.log import CLICK, IMPRESSION, TIME, UNREADABLE, LogRequest, LogSchema, ServedLog, Unreadable, Window
+from components.log import (
+    CLICK,
+    IMPRESSION,
+    MICROSECONDS_AN_HOUR,
+    TIME,
+    UNREADABLE,
+    LogRequest,
+    LogSchema,
+    ServedLog,
+    Unreadable,
+    Window,
+)
 from components.profiling.binning import Floats
 
 SCORE = "score"
 BUNDLE = "bundle"
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_HOUR_MICROSECONDS = 3_600_000_000
 _LAST_TIME = 4_102_444_800_000_000  # 2100-01-01
 _ESSENTIAL = (IMPRESSION, TIME, SCORE, BUNDLE)
 
@@ -79,7 +89,7 @@ class ServedWriter:
     def append(self, rows: pl.DataFrame, scores: Floats) -> None:
         """Write rows (_impression, _time, column fields) through to disk; raises OSError with nothing half-written left."""
         table = served_table(rows, scores, self._digest, self._schema).drop(CLICK)
-        for (hour,), part in table.group_by([pl.col(TIME) // _HOUR_MICROSECONDS], maintain_order=True):
+        for (hour,), part in table.group_by([pl.col(TIME) // MICROSECONDS_AN_HOUR], maintain_order=True):
             start = _EPOCH + timedelta(hours=int(str(hour)))
             lines = io.BytesIO()
             part.write_ndjson(lines)
@@ -128,7 +138,7 @@ class BatchWriter:
     def append(self, rows: pl.DataFrame, scores: Floats) -> None:
         """Write one chunk of rows (_impression, _time, _click, column fields); each file appears whole."""
         table = served_table(rows, scores, self._digest, self._schema)
-        for (day,), part in table.group_by([pl.col(TIME) // (24 * _HOUR_MICROSECONDS)], maintain_order=True):
+        for (day,), part in table.group_by([pl.col(TIME) // (24 * MICROSECONDS_AN_HOUR)], maintain_order=True):
             place = self._folder / f"{_EPOCH + timedelta(days=int(str(day))):%Y-%m-%d}"
             place.mkdir(parents=True, exist_ok=True)
             path = place / f"{self._name}-{self._num_chunks:05d}.parquet"

@@ -15,14 +15,13 @@ import numpy as np
 import polars as pl
 
 from components.hashing import hash_string, hash_strings
-from components.log import TIME
+from components.log import MICROSECONDS_AN_HOUR, TIME
 
 MISSING = 0
 UNSEEN = 1
 NUM_SPECIAL = 2
 
-_MICROSECONDS_AN_HOUR = 3_600_000_000
-_MICROSECONDS_A_DAY = 24 * _MICROSECONDS_AN_HOUR
+_MICROSECONDS_A_DAY = 24 * MICROSECONDS_AN_HOUR
 _NUM_WHOLE = 65_536
 _WEEKDAY_OF_1970 = 3  # Thursday, Monday being 0
 
@@ -148,7 +147,7 @@ class Calendar:
         """Ids of many rows."""
         time = pl.col(TIME)
         if self.kind == "hour":
-            number = (time // _MICROSECONDS_AN_HOUR) % 24
+            number = (time // MICROSECONDS_AN_HOUR) % 24
         else:
             number = (time // _MICROSECONDS_A_DAY + _WEEKDAY_OF_1970) % 7
         return (number + NUM_SPECIAL).fill_null(MISSING).cast(pl.Int32)
@@ -158,7 +157,7 @@ class Calendar:
         if value is None:
             return MISSING
         if self.kind == "hour":
-            return NUM_SPECIAL + value // _MICROSECONDS_AN_HOUR % 24
+            return NUM_SPECIAL + value // MICROSECONDS_AN_HOUR % 24
         return NUM_SPECIAL + (value // _MICROSECONDS_A_DAY + _WEEKDAY_OF_1970) % 7
 
     def words(self) -> list[str]:

@@ -16,11 +16,9 @@ from components import metrics
 from components.errors import ConfigError
 from components.evaluating.evaluation import SliceFigures
 from components.evaluating.params import EvaluateParams
-from components.log import TIME, Field, LogSchema
+from components.log import MICROSECONDS_AN_HOUR, TIME, Field, LogSchema
 
 Array = np.ndarray[Any, Any]
-
-_HOUR_MICROSECONDS = 3_600_000_000
 
 
 def columns_needed(schema: LogSchema, params: EvaluateParams) -> tuple[str, ...]:
@@ -58,7 +56,7 @@ def cluster_numbers(rows: pl.DataFrame, schema: LogSchema, cluster_by: str | Non
     if cluster_by is None:
         return np.arange(len(rows), dtype=np.int64)
     name = _cluster_field(schema, cluster_by)
-    keys = rows[TIME] // _HOUR_MICROSECONDS if name is None else rows[name]
+    keys = rows[TIME] // MICROSECONDS_AN_HOUR if name is None else rows[name]
     numbers: Array = np.unique(keys.rank("dense").fill_null(0).to_numpy(), return_inverse=True)[1]
     return numbers
 

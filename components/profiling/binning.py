@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
-from components.log import LogSchema
+from components.log import MICROSECONDS_AN_HOUR, LogSchema
 from components.strict import Strict
 
 HOURS = 24
@@ -22,7 +22,6 @@ MISSING_BIN = 0
 OTHER_BIN = 1
 FIRST_VALUE_BIN = 2
 INVALID_SCORE_BIN = 0
-_MICROSECONDS_PER_HOUR = 3_600_000_000
 
 Counts = np.ndarray[Any, np.dtype[np.int64]]
 Floats = np.ndarray[Any, np.dtype[np.float64]]
@@ -90,7 +89,7 @@ class Binning(Strict):
 
     def hours_of(self, times: Counts) -> Counts:
         """Hour of the day (UTC) of each row; 0 throughout where the log has no time."""
-        return times // _MICROSECONDS_PER_HOUR % HOURS if self.has_time else np.zeros(len(times), dtype=np.int64)
+        return times // MICROSECONDS_AN_HOUR % HOURS if self.has_time else np.zeros(len(times), dtype=np.int64)
 
     def score_bins_of(self, scores: Floats) -> Counts:
         """The bin of each score (R,); what is not in [0, 1] is invalid."""

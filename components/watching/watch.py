@@ -13,7 +13,7 @@ import polars as pl
 
 from components.champion import Champion
 from components.errors import DataError, IntegrityError
-from components.log import TIME, ServedLog
+from components.log import MICROSECONDS_AN_HOUR, TIME, ServedLog
 from components.profiling import ReferenceProfile
 from components.profiling.binning import Counts
 from components.profiling.profile import SCORE
@@ -258,7 +258,7 @@ def _evenly(num_rows: int, wanted: int) -> Counts:
 
 
 def _hours(hours: float) -> int:
-    return round(hours * 3_600_000_000)
+    return round(hours * MICROSECONDS_AN_HOUR)
 
 
 def _microseconds(moment: datetime) -> int:

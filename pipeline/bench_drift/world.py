@@ -18,13 +18,22 @@ from components.calibrating import Calibrator
 from components.champion import Champion, Term
 from components.encoding import Encoder
 from components.encoding.codes import Buckets, Calendar, Vocabulary
-from components.log import Field, LogRequest, LogSchema, ServedLog, SourceParams, TimeColumn, Window
+from components.log import (
+    MICROSECONDS_AN_HOUR,
+    Field,
+    LogRequest,
+    LogSchema,
+    ServedLog,
+    SourceParams,
+    TimeColumn,
+    Window,
+)
 from components.profiling import ProfileParams, build_profile
 from components.scoring import Scorer, ScorerFacts
 
 Array = np.ndarray[Any, Any]
 
-HOUR = 3_600_000_000
+HOUR = MICROSECONDS_AN_HOUR
 START = 490_000 * HOUR
 DIGEST, OLD_DIGEST = "ab" * 32, "cd" * 32
 TERMS = (Term("v0.9.0", OLD_DIGEST, START - 30 * 24 * HOUR), Term("v1.0.0", DIGEST, START - 24 * HOUR))
