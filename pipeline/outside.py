@@ -25,6 +25,7 @@ from pipeline.run import Workspace
 
 if TYPE_CHECKING:
     from components.champion import Champion
+    from pipeline.alerting.book import Book
     from pipeline.alerting.warning import Desk
     from pipeline.registry import Registry
 
@@ -90,6 +91,14 @@ def desk_of(workspace: Workspace) -> Desk:
     home, settings = home_of(workspace), read_settings(workspace.root)
     params = settings.section("warn", WarnParams)
     return desk_at(home, os.environ, params, read_environment(home).environment, settings.log)
+
+
+def book_of(workspace: Workspace) -> Book:
+    """Where this log's alerts are kept, without those who are told of them."""
+    from pipeline.alerting.book import book_at
+
+    home = home_of(workspace)
+    return book_at(home, os.environ, read_environment(home).environment, read_settings(workspace.root).log)
 
 
 def champion_near(workspace: Workspace, scratch: Path) -> Champion:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from components.errors import ConfigError, DataError, OutsideError
 from components.manifest import verify_manifest
 from pipeline.on_dvc import read_end
-from pipeline.outside import champion_architecture, desk_of, read_environment
+from pipeline.outside import book_of, champion_architecture, desk_of, read_environment
 from pipeline.params import read_settings
 from pipeline.resources import read_resources
 from pipeline.run import Workspace
@@ -190,7 +190,7 @@ def _is_blocked(home: Path, reason: str) -> bool:
     from pipeline.alerting.guard import refuse_if_blocked
 
     try:
-        refuse_if_blocked(desk_of(Workspace(home)).book)
+        refuse_if_blocked(book_of(Workspace(home)))
     except ConfigError as refusal:
         if reason not in (_SCHEDULED, _WOKEN):
             raise
@@ -201,10 +201,15 @@ def _is_blocked(home: Path, reason: str) -> bool:
 
 def _settle(home: Path, dag: str) -> None:
     """A run that came to its end settles what was told of earlier ones; only where something was told."""
+    checks = ("run_failed", "data_late")
+    open_ones = book_of(Workspace(home)).state().incidents
+    told = [check for check in checks if any(key.endswith(f"/{check}/{dag}") for key in open_ones)]
+    if not told:
+        return
     from pipeline.alerting.warning import settle_alert
 
     desk = desk_of(Workspace(home))
-    for check in ("run_failed", "data_late"):
+    for check in told:
         settle_alert(desk, check, dag)
 
 

@@ -22,6 +22,7 @@ from components.errors import ConfigError
 from pipeline.airflow_server import AirflowServer, Running, free_port, postgres, postgres_tools, running
 
 REPO = Path(__file__).parents[1]
+_LOOK_SECONDS = 0.5  # each look costs the api-server some hundredths of a second
 LIMIT_SECONDS = 900.0  # for a machine that is busy with other work; an idle one needs a tenth
 QUICK = {  # Airflow's own time-outs, minutes by default
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
@@ -33,6 +34,7 @@ QUICK = {  # Airflow's own time-outs, minutes by default
     "AIRFLOW__SCHEDULER__JOB_HEARTBEAT_SEC": "1",
     "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
     "AIRFLOW__DAG_PROCESSOR__BUNDLE_REFRESH_CHECK_INTERVAL": "1",
+    "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "300",  # no DAG changes while tests run
     "AIRFLOW__CORE__PARALLELISM": "4",
 }
 
@@ -118,7 +120,7 @@ class World:
             found = look()
             if found:
                 return found
-            time.sleep(0.3)
+            time.sleep(_LOOK_SECONDS)
         raise AssertionError(f"waited {LIMIT_SECONDS:g} s for {what}")
 
     def _ended(self, dag: str, run: str) -> str | None:
@@ -157,7 +159,7 @@ def quick_resources(folder: Path, home: Path) -> Path:
     """The project's resources with waits of seconds, for CTR_RESOURCES."""
     resources = yaml.safe_load((home / "infra/resources.yaml").read_text())
     resources["default"] |= {"first_wait_seconds": 1, "max_wait_seconds": 2}
-    resources["waiting"] |= {"poll_seconds": 1}
+    resources["waiting"] |= {"poll_seconds": 3}
     quick = folder / "quick.yaml"
     quick.write_text(yaml.safe_dump(resources))
     return quick

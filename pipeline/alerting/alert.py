@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from components.strict import Strict
-from components.watching import CHECKS, Finding
+from components.watching import CHECKS
 from pipeline.alerting.params import WarnParams
+
+if TYPE_CHECKING:  # not imported: whoever tells of a failed run would wait for tables and SciPy
+    from components.watching import Finding
 
 BURN_CHECK, LATE_CHECK, TEST_CHECK = "objective", "data_late", "test"
 # Alerts that are no finding of one window; CtrDataLate and CtrRunFailed come from the runner (pipeline/run_acts.py).

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +57,17 @@ class Book:
     def write(self, name: str, content: Strict) -> None:
         """Put a file in place of the old one, whole and on disk."""
         write_whole(self.folder / name, content)
+
+
+def model_of(log: str) -> str:
+    """How alerts call the champion of a log."""
+    return f"ctr-ranker-{log}"
+
+
+def book_at(home: Path, environ: Mapping[str, str], environment: str, log: str) -> Book:
+    """The book of a log's champion: below CTR_ALERTS (default .ctr/alerts)."""
+    root = Path(environ.get("CTR_ALERTS") or home / ".ctr" / "alerts")
+    return Book(root / environment / model_of(log))
 
 
 def write_whole(path: Path, content: Strict) -> None:

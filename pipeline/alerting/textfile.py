@@ -9,12 +9,14 @@ import os
 from collections import Counter
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 
-from components.watching.drift import DriftFacts
 from pipeline.alerting.state import State
+
+if TYPE_CHECKING:
+    from components.watching.drift import DriftFacts
 
 _Values = dict[tuple[tuple[str, str], ...], float]
 FIGURES = (

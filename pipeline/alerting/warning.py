@@ -7,14 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from components.watching import CHECKS, Drift, WatchParams
-from components.watching.drift import DriftFacts, Measure
-from components.watching.measuring import measure_share, measure_volume
-from components.watching.words import describe
+from components.watching import CHECKS
 from pipeline.alerting.alert import BURN_CHECK, TEST_CHECK, Alert, alert_from, dedup_key, in_words, make_alert
-from pipeline.alerting.book import Book
+from pipeline.alerting.book import Book, book_at, model_of
 from pipeline.alerting.guard import blocking, note_contracts
 from pipeline.alerting.objective import burning
 from pipeline.alerting.outbox import deliver, num_waiting, put
@@ -31,6 +28,10 @@ from pipeline.alerting.state import (
     same_hours,
 )
 from pipeline.alerting.textfile import Look, write_metrics
+
+if TYPE_CHECKING:  # what measures is imported where a window is looked at
+    from components.watching import Drift, WatchParams
+    from components.watching.drift import DriftFacts, Measure
 
 _QUALITY_CHECKS = ("calibration", "auc", "concept", "clicks_missing")
 _WEEKS = 4
@@ -51,10 +52,9 @@ class Desk:
 
 def desk_at(home: Path, environ: Mapping[str, str], params: WarnParams, environment: str, log: str) -> Desk:
     """The desk of a log's champion: CTR_ALERTS (default .ctr/alerts), CTR_METRICS (default .ctr/metrics), and the receivers."""
-    model = f"ctr-ranker-{log}"
-    root = Path(environ.get("CTR_ALERTS") or home / ".ctr" / "alerts")
+    model = model_of(log)
     metrics = Path(environ.get("CTR_METRICS") or home / ".ctr" / "metrics")
-    return Desk(Book(root / environment / model), metrics, read_receivers(environ), params, environment, model)
+    return Desk(book_at(home, environ, environment, log), metrics, read_receivers(environ), params, environment, model)
 
 
 def warn_of(
@@ -138,6 +138,8 @@ def _window_of(facts: DriftFacts, window: tuple[datetime | None, datetime | None
 
 
 def _observation(desk: Desk, state: State, facts: DriftFacts, window: Window, watch: WatchParams) -> Observation:
+    from components.watching.words import describe
+
     was_judged = facts.reason == "compared"
     found: Found = {}
     for finding in facts.findings:
@@ -189,6 +191,8 @@ def _is_clean(
 
 
 def _volume(state: State, window: Window, watch: WatchParams, facts: DriftFacts) -> Measure | None:
+    from components.watching.measuring import measure_volume
+
     num_fields = len({one.slice for one in facts.measures if one.check == "field_missing"})
     num_slices = max(len(facts.quality) - 1, 0)
     levels = watch.levels(max(num_fields, 1), num_slices)
@@ -197,6 +201,8 @@ def _volume(state: State, window: Window, watch: WatchParams, facts: DriftFacts)
 
 def _late(state: State, window: Window, watch: WatchParams, facts: DriftFacts) -> Measure | None:
     """The rows that came after the first look; known at the second one, when clicks are final, and only then."""
+    from components.watching.measuring import measure_share
+
     before = next((past for past in state.windows if (past.start, past.end) == (window.start, window.end)), None)
     if before is None or facts.num_settled == 0 or window.num_rows == 0:
         return None
