@@ -39,8 +39,11 @@ def test_counts_are_drawn_from_the_shares_and_clicks_from_the_scores() -> None:
     world = make_counted_world(8, 0.03, 1)
     generator = np.random.default_rng(2)
     num_rows = by_hour(200_000)
-    tally = world.tally(generator, num_rows)
+    tally = world.tally(generator, num_rows, is_clicked=True)
     assert (tally.rows_by_hour == num_rows).all()
+    num_clicks = int(tally.counts["clicks"].sum())
+    assert num_clicks == pytest.approx(tally.score_sums.sum(), abs=5 * np.sqrt(num_clicks))
+    assert world.tally(generator, num_rows, is_clicked=False).counts["clicks"].sum() == 0
     for field in world.binning.fields:
         counts = tally.counts[f"field:{field.name}"]
         assert (counts.sum(axis=1) == num_rows).all()

@@ -110,9 +110,12 @@ def test_limits_keep_to_the_pagers_budget() -> None:
     fields, slices = 40, 5
     levels = WATCH_PARAMS.levels(fields, slices)
     assert levels.of("field_empty") * 24 * 91 * (2 * fields) == pytest.approx(1.0)
-    of_scores, of_the_whole = 4, 2
+    of_scores, of_the_whole = 5, 2
     tickets = 4 * fields + of_scores + 2 * (1 + slices) + of_the_whole
-    for check in ("field_drift", "calibration", "auc", "concept", "rows", "score_drift", "score_mean", "score_lowest"):
+    for check in (
+        *("field_drift", "calibration", "auc", "concept", "rows"),
+        *("score_drift", "score_mean", "score_click_rate", "score_lowest"),
+    ):
         assert levels.of(check) * 24 * 7 * tickets == pytest.approx(1.0)
 
 

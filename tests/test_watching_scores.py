@@ -9,7 +9,13 @@ import pytest
 from components.profiling import ReferenceProfile, Tally, build_profile, count_rows
 from components.watching import Measure
 from components.watching.measuring import quantiles_of
-from components.watching.scores import expected_click_rate, expected_mean_score, measure_scores
+from components.watching.scores import (
+    expected_click_rate,
+    expected_mean_score,
+    measure_click_rate,
+    measure_scores,
+)
+from components.watching.words import find
 from tests.served_world import DAY, PROFILE_PARAMS, WATCH_PARAMS, World, make_world
 
 NUM_ROWS = 8_000
@@ -67,6 +73,74 @@ def test_chance_alone_moves_the_mean_as_often_as_the_p_value_says(world: World, 
         reference = profile_of(world, world.rows(seed + 1_000, 2_000)) if seed % 10 == 0 else reference
         p_values.append(measured(world, reference, rows, world.scorer.score(rows))["score_mean"].p_value)
     assert np.mean([p < 0.1 for p in p_values if p is not None]) == pytest.approx(0.1, abs=0.09)
+
+
+def profile_clicked(world: World, seed: int, num_rows: int, factor: float) -> ReferenceProfile:
+    """A reference in which so many times the clicks come that the scores promise."""
+    rows = world.rows(seed, num_rows)
+    scores = world.scorer.score(rows)
+    return build_profile(
+        rows, scores, world.clicks(10_000 + seed, scores * factor), world.scorer.encoder, PROFILE_PARAMS
+    )
+
+
+def against_clicks(
+    world: World, profile: ReferenceProfile, rows: pl.DataFrame, scores: np.ndarray, inflation: float = 1.0
+) -> Measure:
+    levels = WATCH_PARAMS.levels(len(profile.binning.fields), 0)
+    measure = measure_click_rate(profile, tally_of(world, profile, rows, scores), inflation, WATCH_PARAMS, levels)
+    assert measure is not None
+    return measure
+
+
+def test_scores_that_promise_other_clicks_than_are_to_be_expected_are_found_though_they_have_not_moved(
+    world: World,
+) -> None:
+    rows = world.rows(24, NUM_ROWS)
+    scores = world.scorer.score(rows)
+    profile = profile_clicked(world, 0, 40_000, 0.7)
+    mean = against_clicks(world, profile, rows, scores)
+    assert mean.is_finding
+    assert mean.measured == pytest.approx(scores.mean())
+    assert mean.expected == pytest.approx(profile.click_rate, rel=0.02)
+    assert mean.measured / profile.click_rate == pytest.approx(1 / 0.7, rel=0.1)
+    assert not measured(world, profile, rows, scores)["score_mean"].is_finding
+    assert not against_clicks(world, profile, rows, scores, inflation=10.0).is_finding, "clicks in clusters say less"
+    assert not against_clicks(world, profile_clicked(world, 0, 40_000, 1.0), rows, scores).is_finding
+
+
+def test_few_reference_clicks_and_no_score_lead_to_no_expectation(world: World) -> None:
+    rows, levels = world.rows(25, 2_000), WATCH_PARAMS.levels(3, 0)
+    profile = profile_clicked(world, 0, 10_000, 0.02)
+    tally = tally_of(world, profile, rows, world.scorer.score(rows))
+    assert 0 < profile.click_rate * 10_000 < WATCH_PARAMS.minimum_bin_rows
+    assert measure_click_rate(profile, tally, 1.0, WATCH_PARAMS, levels) is None
+    empty = tally_of(world, profile, rows, np.full(len(rows), np.nan))
+    assert measure_click_rate(profile_clicked(world, 0, 10_000, 1.0), empty, 1.0, WATCH_PARAMS, levels) is None
+
+
+def test_chance_alone_parts_mean_score_and_click_rate_as_often_as_the_p_value_says(world: World) -> None:
+    """Few rows, so few clicks in the reference, where a normal law would do worse."""
+    rows = world.rows(26, 1_500)
+    scores = world.scorer.score(rows)
+    profiles = (profile_clicked(world, seed, 1_500, 1.0) for seed in range(400, 520))
+    p_values = [against_clicks(world, profile, rows, scores).p_value for profile in profiles]
+    assert np.mean([p < 0.1 for p in p_values if p is not None]) == pytest.approx(0.1, abs=0.09)
+
+
+def test_a_mean_that_moved_is_said_once_and_not_again_against_the_click_rate(
+    world: World, profile: ReferenceProfile
+) -> None:
+    rows = world.rows(27, NUM_ROWS)
+    scores = world.scorer.score(rows) * 1.4
+    against, of_mean = (
+        against_clicks(world, profile, rows, scores),
+        measured(world, profile, rows, scores)["score_mean"],
+    )
+    assert against.is_finding
+    assert [one.check for one in find((against, of_mean), None, {}, "rows")] == ["score_mean"]
+    (alone,) = find((against,), None, {}, "rows")
+    assert "to be expected at these hours" in alone.what
 
 
 def test_rows_at_an_extreme_of_the_scores_are_found_there(world: World, profile: ReferenceProfile) -> None:

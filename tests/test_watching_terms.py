@@ -21,7 +21,7 @@ NUM_ROWS = 8_000
 OLD = "cd" * 32
 HOUR = DAY // 24
 NOON = START + DAY // 2
-OF_SCORES = {"score_drift", "score_mean", "score_lowest", "score_highest", "score_skew"}
+OF_SCORES = {"score_drift", "score_mean", "score_click_rate", "score_lowest", "score_highest", "score_skew"}
 
 
 @pytest.fixture(scope="module")

@@ -124,7 +124,7 @@ CHECKS: dict[str, Check] = {
         "data",
         "Scores are distributed otherwise than in the reference at the same hours.",
         "Look first at findings on fields, which cause it; without any, look at the traffic's mix and retrain.",
-        ("score_mean", "score_lowest", "score_highest"),
+        ("score_mean", "score_click_rate", "score_lowest", "score_highest"),
     ),
     "score_mean": Check(
         "CtrScoreMean",
@@ -132,7 +132,15 @@ CHECKS: dict[str, Check] = {
         "data",
         "The mean score is another than the reference's at the same hours: so many more or fewer clicks are promised.",
         "Look first at findings on fields, which cause it; when clicks are final, see whether they followed the scores.",
-        ("score_lowest", "score_highest"),
+        ("score_click_rate", "score_lowest", "score_highest"),
+    ),
+    "score_click_rate": Check(
+        "CtrScoreClickRate",
+        "ticket",
+        "data",
+        "The mean score is not the click rate that the reference has at these hours, though scores have hardly moved from its own.",
+        "The champion was off at these hours before: see in its evaluation by hour; when clicks are final, recalibrate or retrain.",
+        (),
     ),
     "score_lowest": Check(
         "CtrScoreLowest",

@@ -28,7 +28,7 @@ class Limits(Strict):
     minimum_unit_factor   smallest factor between all quantiles of a numeric field that is taken for another unit
     minimum_ratio_change, minimum_slice_ratio_change  smallest relative change of clicks per expected click that matters,
                           of all rows and of a slice
-    minimum_score_change  smallest relative change of the mean score that matters
+    minimum_score_change  smallest relative change of the mean score, and distance from the click rate to be expected, that matters
     minimum_concept_change  smallest relative change of clicks given score that matters, a change of all scores alike apart
     minimum_auc_drop, minimum_slice_auc_drop  smallest loss of AUC that matters, of all rows and of a slice
     minimum_slice_clicks  expected clicks, here and in the reference, below which nothing is said of a slice
@@ -75,7 +75,7 @@ class Limits(Strict):
         """Share the budget out evenly (Bonferroni): over windows, and over every check that chance can trip."""
         num_pages = 2 * num_fields  # field_empty, field_promise
         per_field = 4 * num_fields  # field_missing, field_unseen, field_vanished, field_drift
-        of_scores = 4  # score_drift, score_mean, score_lowest, score_highest
+        of_scores = 5  # score_drift, score_mean, score_click_rate, score_lowest, score_highest
         num_tickets = per_field + of_scores + 2 * (1 + num_slices) + 2  # calibration and auc; concept, rows
         return Levels(
             self.false_pages_per_quarter / (self.windows_per_day * _DAYS_PER_QUARTER) / num_pages,

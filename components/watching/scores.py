@@ -1,4 +1,5 @@
-"""The checks of served scores that need no click: whether they are probabilities, how they spread, their mean, their extremes.
+"""The checks of served scores that need no click of theirs: whether they are probabilities, how they spread, their extremes,
+their mean, and whether it is the click rate to be expected.
 
 Shape letters: B bins of scores, H hours of the day.
 """
@@ -12,7 +13,7 @@ import numpy as np
 from components.profiling import ReferenceProfile, Tally
 from components.profiling.binning import INVALID_SCORE_BIN, Counts
 from components.watching.comparing import measure_stability, measure_usual_share, mix_of
-from components.watching.distances import Expectation, expectation, two_sided
+from components.watching.distances import Expectation, expectation, rate_root, two_sided
 from components.watching.drift import Measure
 from components.watching.limits import Levels, Limits
 
@@ -41,6 +42,31 @@ def measure_scores(profile: ReferenceProfile, tally: Tally, limits: Limits, leve
         num_hits = int(counts[place])
         measures.append(measure_usual_share(check, "all", num_hits, tally.num_rows, expected, place, change, level))
     return tuple(measures)
+
+
+def measure_click_rate(
+    profile: ReferenceProfile, tally: Tally, inflation: float, limits: Limits, levels: Levels
+) -> Measure | None:
+    """The mean score against the click rate to be expected: the reference's at the same hours, whatever it was scored there.
+
+    Two Poisson rates, of as many clicks as make each as sure as it is: the mean of scores has their variance, the reference's
+    clicks are less dispersed than Poisson's by 1 - rate, and by `inflation` more where they are clustered. None without a
+    score, or where the reference has too few clicks at these hours to expect anything.
+    """
+    num_rows = int(_num_valid(tally).sum())
+    if num_rows == 0:
+        return None
+    rate, num_reference = expected_click_rate(profile, tally, limits), mix_of(profile, tally, limits).num_rows
+    mean = float(tally.score_sums.sum()) / num_rows
+    if rate * num_reference < limits.minimum_bin_rows or mean <= 0:
+        return None
+    promised = mean**2 * num_rows / max(profile.score_variance, 1e-12)
+    dispersion = max(1 - rate, 1e-12) * inflation
+    root = rate_root(promised, promised / mean, rate * num_reference / dispersion, num_reference / dispersion)
+    change = limits.minimum_score_change
+    limit, effect = rate * (1 + change if mean >= rate else 1 - change), abs(mean / rate - 1) / change
+    level = levels.of("score_click_rate")
+    return Measure("score_click_rate", "all", mean, rate, limit, effect, num_rows, two_sided(root), level)
 
 
 def expected_mean_score(profile: ReferenceProfile, tally: Tally, limits: Limits) -> Expectation:

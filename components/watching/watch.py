@@ -35,6 +35,7 @@ from components.watching.measuring import measure_share, measure_skew, measure_u
 from components.watching.quality import figures_of
 from components.watching.reference import QualityReference, read_reference, reference_of_profile
 from components.watching.report import write_report
+from components.watching.scores import measure_click_rate
 from components.watching.since import first_seen, iso
 from components.watching.summing import notes_of, summary_of
 from components.watching.terms import Terms
@@ -146,6 +147,8 @@ def compare_served(champion: Champion, served_log: ServedLog, params: WatchParam
     measures.append(share)
     if not absent:
         measures += _skew(seen.sample, champion.scorer, champion.digest, params, notes)
+    promised = measure_click_rate(profile, seen.scored, reference.inflation, params, levels)
+    measures += [] if promised is None else [promised]
     measures += measure_quality(reference, seen.quality, params, levels)
     measured = with_discoveries(tuple(measures))
 

@@ -107,6 +107,8 @@ def describe(measure: Measure) -> str:
             return f"{measured:,.0f} of {rows} carry a score that is no probability; none may"
         case "score_mean":
             return f"mean score {measured:.4f} over {rows}, {expected:.4f} in the reference at these hours (limit {limit:.4f})"
+        case "score_click_rate":
+            return f"mean score {measured:.4f} over {rows}, click rate {expected:.4f} to be expected at these hours (limit {limit:.4f})"
         case "score_skew":
             return (
                 f"served and offline score of the same row lie up to {measured:.2g} apart in {rows}, limit {limit:.2g}"

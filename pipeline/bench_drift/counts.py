@@ -22,6 +22,7 @@ from components.watching.fields import measure_counts
 from components.watching.limits import Limits
 from components.watching.quality import NUM_CELLS, QualityTally, cells_of
 from components.watching.reference import GroupReference, QualityReference
+from components.watching.scores import measure_click_rate
 from components.watching.words import find
 from pipeline.bench_drift.world import MAX_MISSING, MISSING, NUM_SLICES, PROFILE, SIZES, SLICE_FIELD
 
@@ -44,12 +45,14 @@ class CountedWorld:
     cells: Array
     scores: Array
 
-    def tally(self, generator: np.random.Generator, num_rows: Array) -> Tally:
-        """Counts of a log with `num_rows` (H,) rows by hour."""
-        counts = {"rows": num_rows[:, None], "settled": num_rows[:, None] * 0, "clicks": num_rows[:, None] * 0}
+    def tally(self, generator: np.random.Generator, num_rows: Array, is_clicked: bool) -> Tally:
+        """Counts of a log with `num_rows` (H,) rows by hour, whose clicks have come or not; the rows are the same either way."""
         hours = np.flatnonzero(num_rows)
         cells = np.zeros((HOURS, NUM_CELLS), dtype=np.int64)
         cells[hours] = generator.multinomial(num_rows[hours], self.cells.sum(axis=0))
+        clicks = generator.spawn(1)[0].binomial(cells[hours], self.scores).sum(axis=1) if is_clicked else 0
+        counts = {"rows": num_rows[:, None], "settled": num_rows[:, None] * is_clicked, "clicks": num_rows[:, None] * 0}
+        counts["clicks"][hours, 0] = clicks
         counts["scores"] = cells @ np.eye(self.binning.num_score_bins, dtype=np.int64)[self._score_bins()]
         for field in self.binning.fields:
             drawn = np.zeros((HOURS, field.num_bins), dtype=np.int64)
@@ -94,7 +97,7 @@ class CountedWorld:
 
     def profile(self, generator: np.random.Generator, num_rows: int) -> ReferenceProfile:
         """The reference profile of so many rows, spread over the day as `by_hour`."""
-        tally = self.tally(generator, by_hour(num_rows))
+        tally = self.tally(generator, by_hour(num_rows), is_clicked=True)
         sample = generator.choice(self.scores, PROFILE.sample_rows, p=self.cells.sum(axis=0))
         return ReferenceProfile(self.binning, tally, None, None, {}, pl.DataFrame({SCORE: sample}))
 
@@ -140,8 +143,10 @@ def judge(
 ) -> tuple[Finding, ...]:
     """What `watch` finds in these counts, by its own functions."""
     levels = limits.levels(len(profile.binning.fields), reference.num_slices)
+    promised = measure_click_rate(profile, tally, reference.inflation, limits, levels)
     measures = (
         *measure_counts(profile, tally, tally, profile.binning.fields, limits, levels),
+        *(() if promised is None else (promised,)),
         *measure_quality(reference, quality, limits, levels),
     )
     return find(measures, None, {}, "counts")

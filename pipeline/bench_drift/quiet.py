@@ -87,7 +87,7 @@ def _watch_world(days: QuietDays, seed: int, limits: Limits, objective: Objectiv
     for number, num_rows in enumerate(rows):
         of_hour = np.zeros(24, dtype=np.int64)
         of_hour[number % 24] = num_rows
-        tally = world.tally(generator, of_hour)
+        tally = world.tally(generator, of_hour, is_clicked=False)
         clicked = world.clicked(generator, int(num_rows), reference, unchanged)
         findings = judge(profile, tally, reference, clicked, limits)
         found = [(finding.severity, finding.check, finding.slice) for finding in findings]
