@@ -20,6 +20,7 @@ from pipeline.bench_drift.counts import by_hour, make_counted_world
 from pipeline.bench_drift.faults import moved_by_psi, try_row_faults
 from pipeline.bench_drift.kept import SOURCES, Kept
 from pipeline.bench_drift.quiet import Quiet
+from pipeline.bench_drift.trials import Trials, in_words
 from tests.alert_world import PARAMS
 from tests.served_world import WATCH_PARAMS
 
@@ -120,10 +121,23 @@ def test_the_planted_psi_is_the_one_asked_for() -> None:
 def test_every_fault_is_found_in_its_first_hour() -> None:
     found = try_row_faults(1, 3_000, None, WATCH_PARAMS, NOT_KEPT, no_progress)
     assert {name: one.hours for name, one in found.items()} == {name: [1] for name in ROW_FAULTS} | {"none": []}
-    of_clicks, powers = try_click_faults(10, WATCH_PARAMS, NOT_KEPT, no_progress)
+    of_clicks, powers = try_click_faults(10, None, WATCH_PARAMS, NOT_KEPT, no_progress)
     assert of_clicks.keys() == {"click_rate", "slice_broken"}
     assert all(one.share >= 0.8 for one in of_clicks.values())
     assert powers[50_000] < 0.5 < powers[800_000]
+
+
+def test_the_peer_is_asked_hour_after_hour_until_it_has_flagged_both_or_refuses() -> None:
+    trials = Trials(400)
+    answers = [(False, False), (True, False), (False, True), (True, True)]
+    trials.note_peer(iter(answers))
+    trials.note_peer(iter(answers[:2]))
+    trials.note_peer(iter([None, (True, True)]))
+    trials.note_peer(())
+    assert (trials.peer_column_hours, trials.peer_dataset_hours) == ([2, 2], [3])
+    assert (trials.num_peer_trials, trials.num_peer_errors) == (3, 1)
+    assert in_words([1, 1, 3], 10) == "2 of 10; 3 within 5 h, 1.67 h"
+    assert (in_words([1, 1], 2), in_words([], 2)) == ("2 of 2, 1.00 h", "0 of 2")
 
 
 def test_the_last_line_holds_the_figures_that_were_promised(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from components.watching.quality import count_quality
 from components.watching.reference import reference_of_profile
 from components.watching.watch import compare_served
 from components.workbench import Workbench
+from pipeline.bench_drift.peers import Tables, says_drift
 from tests.served_world import DAY, START, WATCH_PARAMS, World, make_world
 
 NUM_ROWS = 8_000
@@ -245,6 +246,22 @@ def test_drift_and_its_report_are_read_back_equal_from_the_same_bytes(
     assert (tmp_path / "again" / "report.html").read_bytes() == (tmp_path / "one" / "report.html").read_bytes()
     assert (tmp_path / "one" / "report.html").stat().st_size <= 5_000_000
     assert b"ValueDrift" in (tmp_path / "one" / "report.json").read_bytes()
+
+
+def test_the_bench_holds_us_against_evidentlys_own_preset() -> None:
+    generator = np.random.default_rng(4)
+
+    def table(shifts: dict[str, float]) -> pl.DataFrame:
+        return pl.DataFrame({name: generator.normal(shift, 1, 300) for name, shift in shifts.items()})
+
+    def shown(**shifts: float) -> Tables:
+        return Tables(table(dict.fromkeys(shifts, 0.0)), table(shifts), list(shifts), "n1")
+
+    assert says_drift(shown(n0=0, n1=0, n2=0)) == (False, False)
+    assert says_drift(shown(n0=0, n1=5, n2=0)) == (True, False)
+    assert says_drift(shown(n0=5, n1=0, n2=5)) == (False, True)
+    words = Tables(pl.DataFrame({"c0": ["a"] * 300}), pl.DataFrame({"c0": [None] * 300}, {"c0": pl.String}), [], "c0")
+    assert says_drift(words) is None
 
 
 def test_the_rows_come_in_pieces_and_the_findings_do_not_depend_on_them(

@@ -22,7 +22,7 @@ from pipeline.bench_drift.kept import Kept
 from pipeline.bench_drift.peers import Peer
 from pipeline.bench_drift.quiet import DAYS_PER_QUARTER, DAYS_PER_WEEK, QuietDays, watch_quiet_worlds
 from pipeline.bench_drift.speed import time_watch
-from pipeline.bench_drift.trials import Trials
+from pipeline.bench_drift.trials import MAX_HOURS, Trials, in_words
 from pipeline.params import read_settings
 
 PARTS = ("quiet", "faults", "speed")
@@ -58,14 +58,15 @@ def run_bench_drift(
         figures["false_tickets_per_week"] = quiet.per_days("ticket", DAYS_PER_WEEK)
         figures["quiet"] = asdict(quiet)
     if only in (None, "faults"):
-        of_clicks, powers = try_click_faults(trials, params, kept, progress)
         peer = Peer(peer_trials, 5_000) if peer_trials else None
+        of_clicks, powers = try_click_faults(trials, peer, params, kept, progress)
         found = try_row_faults(trials, 5_000, peer, params, kept, progress) | of_clicks
-        _say(_table(found, peer))
+        _say(_table(found))
         _say(_power_table(powers, trials))
         figures["detection"] = {name: one.share for name, one in found.items() if name != "none"}
         figures["mean_hours"] = {name: one.mean_hours for name, one in found.items() if one.hours}
         figures["power_by_rows"] = powers
+        figures["peer"] = {name: _of_peer(one) for name, one in found.items() if one.num_peer_trials}
     if only in (None, "speed"):
         seconds, processor_seconds, figures["peak_bytes"], report_bytes = time_watch(rows, params, progress)
         figures["seconds_10m_rows" if rows == MANY_ROWS else "seconds"] = seconds
@@ -78,15 +79,24 @@ def _power_table(powers: dict[int, float], trials: int) -> str:
     return "\n".join([*lines, *(f"| {rows:,} | {power:.0%} |" for rows, power in sorted(powers.items()))])
 
 
-def _table(found: dict[str, Trials], peer: Peer | None) -> str:
+def _of_peer(one: Trials) -> dict[str, Any]:
+    return {
+        "trials": one.num_peer_trials,
+        "errors": one.num_peer_errors,
+        "column_hours": one.peer_column_hours,
+        "dataset_hours": one.peer_dataset_hours,
+    }
+
+
+def _table(found: dict[str, Trials]) -> str:
     lines = [
-        "| fault | rows | trials | found in the first hour | mean hours | Evidently: the column | the data set |",
+        f"| fault | rows | trials | found in the first hour | mean hours | Evidently: the column (within {MAX_HOURS} h) | the data set |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, one in found.items():
-        asked = one.num_peer_trials
         column, whole = (
-            f"{count} of {asked}" if peer and asked else "-" for count in (one.num_peer_column, one.num_peer_dataset)
+            in_words(hours, one.num_peer_trials) if one.num_peer_trials else "-"
+            for hours in (one.peer_column_hours, one.peer_dataset_hours)
         )
         column += f", {one.num_peer_errors} errors" if one.num_peer_errors else ""
         share = f"{one.share:.1%}" if one.num_trials else "-"

@@ -21,7 +21,7 @@ from components.log import ServedLog, Window
 from components.watching.watch import WatchParams, compare_served
 from components.workbench import Progress, Workbench
 from pipeline.bench_drift.kept import Kept
-from pipeline.bench_drift.peers import Peer
+from pipeline.bench_drift.peers import Peer, Tables, says_drift
 from pipeline.bench_drift.trials import MAX_HOURS, Trials
 from pipeline.bench_drift.world import DIGEST, HOUR, OLD_DIGEST, START, Array, BenchWorld, make_scorer, make_world
 
@@ -68,13 +68,19 @@ def _try_fault(
 ) -> Trials:
     change, checks = _FAULTS.get(name, (_as_they_are, set()))
     trials = Trials(num_rows)
+    shares = _shares_of(name, world)
+
+    def rows_of(trial: int, hour: int) -> pl.DataFrame:
+        generator = np.random.default_rng([number, trial, hour])
+        return change(generator, world, world.rows(generator, num_rows, START, HOUR, shares))
+
     for trial in range(num_trials):
+        if peer is not None and trial < peer.num_trials:
+            hours = (rows_of(trial, hour) for hour in range(1, MAX_HOURS + 1))
+            shown = (_shown(champion, rows, peer.sample_rows, _FIELDS.get(name)) for rows in hours if rows.height)
+            trials.note_peer(says_drift(tables) for tables in shown)
         for hour in range(1, MAX_HOURS + 1):
-            generator = np.random.default_rng([number, trial, hour])
-            rows = change(generator, world, world.rows(generator, num_rows, START, HOUR, _shares_of(name, world)))
-            if hour == 1 and peer is not None and trial < peer.num_trials:
-                _ask(peer, trials, champion, rows, _FIELDS.get(name))
-            found = _found(champion, world, rows, params)
+            found = _found(champion, world, rows_of(trial, hour), params)
             if found & checks or (not checks and found):
                 trials.hours.append(hour)
                 break
@@ -95,18 +101,13 @@ def _found(champion: Champion, world: BenchWorld, rows: pl.DataFrame, params: Wa
     return {(finding.check, finding.slice) for finding in facts.findings}
 
 
-def _ask(peer: Peer, trials: Trials, champion: Champion, rows: pl.DataFrame, faulty: str | None) -> None:
+def _shown(champion: Champion, rows: pl.DataFrame, num_rows: int, faulty: str | None) -> Tables:
+    """The profile's sample and one of the rows, words folded to the top values as the profile's are."""
     assert champion.profile is not None
-    if rows.height == 0:
-        return
-    trials.num_peer_trials += 1
-    try:
-        has_column, has_dataset = peer.says_drift(champion.profile, rows, faulty)
-    except ValueError:  # of a column without a value: it refuses the whole report
-        trials.num_peer_errors += 1
-        return
-    trials.num_peer_column += has_column
-    trials.num_peer_dataset += has_dataset
+    fields = champion.profile.binning.fields
+    served = champion.profile.binning.fold(rows.sample(min(num_rows, rows.height), seed=1))
+    names, numeric = [field.name for field in fields], [field.name for field in fields if field.kind == "numeric"]
+    return Tables(champion.profile.sample.select(names).head(num_rows), served.select(names), numeric, faulty)
 
 
 def moved_by_psi(usual: Array, psi: float) -> Array:

@@ -26,7 +26,7 @@ _QUIET = (
 # Whatever a part's result stands on.
 SOURCES = {
     "quiet": (*_QUIET, "pipeline/bench_drift/quiet.py"),
-    "clicks": (*_QUIET, "pipeline/bench_drift/click_faults.py", "pipeline/bench_drift/trials.py"),
+    "clicks": (*_QUIET, *(f"pipeline/bench_drift/{name}.py" for name in ("click_faults", "peers", "trials"))),
     "rows": (
         *_QUIET,
         *(f"components/watching/{name}.py" for name in ("counting", "terms", "watch")),
