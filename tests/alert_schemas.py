@@ -1,6 +1,6 @@
 """What the receivers publish of the messages they take, as JSON Schema."""
 
-# Alertmanager's api/v2/openapi.yaml, postableAlerts; PagerDuty's Events API v2; Slack's incoming webhooks and section blocks.
+# Alertmanager's api/v2/openapi.yaml, postableAlerts; PagerDuty's Events API v2; Slack's incoming webhooks, attachments and section blocks.
 LABELS = {"type": "object", "additionalProperties": {"type": "string"}, "minProperties": 1}
 ALERTMANAGER = {
     "type": "array",
@@ -52,21 +52,39 @@ PAGERDUTY = {
 }
 SLACK = {
     "type": "object",
-    "required": ["text", "blocks"],
+    "required": ["attachments"],
+    "additionalProperties": False,
     "properties": {
-        "text": {"type": "string", "maxLength": 40_000},
-        "blocks": {
+        "attachments": {
             "type": "array",
-            "maxItems": 50,
+            "minItems": 1,
+            "maxItems": 1,
             "items": {
                 "type": "object",
-                "required": ["type", "text"],
+                "required": ["blocks"],
+                "additionalProperties": False,
                 "properties": {
-                    "type": {"const": "section"},
-                    "text": {
-                        "type": "object",
-                        "required": ["type", "text"],
-                        "properties": {"type": {"const": "mrkdwn"}, "text": {"type": "string", "maxLength": 3_000}},
+                    "color": {"type": "string", "pattern": "^#[0-9A-F]{6}$"},
+                    "blocks": {
+                        "type": "array",
+                        "maxItems": 50,
+                        "items": {
+                            "type": "object",
+                            "required": ["type", "text"],
+                            "additionalProperties": False,
+                            "properties": {
+                                "type": {"const": "section"},
+                                "text": {
+                                    "type": "object",
+                                    "required": ["type", "text"],
+                                    "additionalProperties": False,
+                                    "properties": {
+                                        "type": {"enum": ["plain_text", "mrkdwn"]},
+                                        "text": {"type": "string", "minLength": 1, "maxLength": 3_000},
+                                    },
+                                },
+                            },
+                        },
                     },
                 },
             },

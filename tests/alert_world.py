@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
-import socketserver
+import socket
+import ssl
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from email import message_from_bytes
+from email.message import EmailMessage
+from email.policy import default
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import AuthResult
 
 from components.watching import CHECKS, Drift, Finding, Measure
 from components.watching.drift import DriftFacts
@@ -121,11 +128,15 @@ def http_receiver() -> Iterator[Receiver]:
                 state.release.wait(5)
                 return
             state.received.append({"path": self.path, "status": answer, "body": json.loads(body)})
-            self.send_response(int(answer))
+            self.send_response(200 if answer == "another page" else int(answer))
             for name, value in state.headers.items():
                 self.send_header(name, value)
-            self.send_header("Content-Length", "0")
+            words = {200: b"ok", "another page": b"<html>"}.get(
+                answer, b"no"
+            )  # Slack says ok, the others look at the status
+            self.send_header("Content-Length", str(len(words)))
             self.end_headers()
+            self.wfile.write(words)
 
         def log_message(self, format: str, *args: Any) -> None:
             pass
@@ -142,41 +153,62 @@ def http_receiver() -> Iterator[Receiver]:
             thread.join()
 
 
+@dataclass
+class MailBox:
+    """A mail server on loopback that answers commands as told, once each, and then takes every mail.
+
+    answers  "MAIL", "RCPT" or "DATA" -> a reply that refuses
+    logins   user, password, and whether the connection was encrypted
+    """
+
+    port: int
+    answers: dict[str, str] = field(default_factory=dict)
+    mails: list[EmailMessage] = field(default_factory=list)
+    recipients: list[list[str]] = field(default_factory=list)
+    logins: list[tuple[str, str, bool]] = field(default_factory=list)
+
+    async def handle_MAIL(self, server: Any, session: Any, envelope: Any, address: str, options: list[str]) -> str:
+        """The sender."""
+        envelope.mail_from = address
+        return self.answers.pop("MAIL", "250 OK")
+
+    async def handle_RCPT(self, server: Any, session: Any, envelope: Any, address: str, options: list[str]) -> str:
+        """One recipient."""
+        answer = self.answers.pop("RCPT", "250 OK")
+        envelope.rcpt_tos += [address] if answer == "250 OK" else []
+        return answer
+
+    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
+        """The mail itself."""
+        answer = self.answers.pop("DATA", "250 OK")
+        if answer == "250 OK":
+            self.recipients.append(envelope.rcpt_tos)
+            mail = message_from_bytes(envelope.content, policy=default)
+            assert isinstance(mail, EmailMessage)
+            self.mails.append(mail)
+        return answer
+
+    def login(self, server: Any, session: Any, envelope: Any, mechanism: str, data: Any) -> AuthResult:
+        """Every password will do."""
+        self.logins.append((data.login.decode(), data.password.decode(), session.ssl is not None))
+        return AuthResult(success=True)
+
+
 @contextmanager
-def mail_receiver(answers: list[str]) -> Iterator[tuple[int, list[str]]]:
-    """An SMTP listener; gives its port and the mails it took. `answers` are sent, one each, instead of taking a mail."""
-    mails: list[str] = []
+def mail_receiver(tls: ssl.SSLContext | None = None) -> Iterator[MailBox]:
+    """A real SMTP server; with a context it takes nobody who has not logged in under TLS (STARTTLS)."""
+    box = MailBox(free_port())
+    safety = {} if tls is None else {"tls_context": tls, "authenticator": box.login, "auth_required": True}
+    server = Controller(box, hostname="127.0.0.1", port=box.port, **safety)
+    server.start()
+    try:
+        yield box
+    finally:
+        server.stop()
 
-    class Session(socketserver.StreamRequestHandler):
-        def handle(self) -> None:
-            self._say("220 test")
-            while line := self.rfile.readline().decode().strip():
-                word = line.upper().split()[0]
-                if word == "EHLO":
-                    self._say("250 test")
-                elif word == "DATA" and answers:
-                    self._say(answers.pop(0))
-                elif word == "DATA":
-                    self._say("354 go on")
-                    body = []
-                    while (text := self.rfile.readline().decode().rstrip("\r\n")) != ".":
-                        body.append(text)
-                    mails.append("\n".join(body))
-                    self._say("250 taken")
-                elif word == "QUIT":
-                    self._say("221 bye")
-                    return
-                else:
-                    self._say("250 ok")
 
-        def _say(self, text: str) -> None:
-            self.wfile.write(f"{text}\r\n".encode())
-
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Session) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield server.server_address[1], mails
-        finally:
-            server.shutdown()
-            thread.join()
+def free_port() -> int:
+    """A port that nobody listens at."""
+    with closing(socket.socket()) as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import closing
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,8 +18,8 @@ from components.errors import ConfigError, OutsideError
 from pipeline.alerting.outbox import num_waiting
 from pipeline.alerting.receivers import read_receivers
 from pipeline.alerting.warning import send_test, send_waiting
-from tests.alert_schemas import ALERTMANAGER, PAGERDUTY, SLACK
-from tests.alert_world import MODEL, SECRET, Receiver, desk_in, facts_of, http_receiver, mail_receiver, warn
+from tests.alert_schemas import ALERTMANAGER, PAGERDUTY
+from tests.alert_world import MODEL, SECRET, Receiver, desk_in, facts_of, free_port, http_receiver, warn
 
 KEY = f"ctr/prod/{MODEL}/field_empty/device"
 REPO = Path(__file__).parents[1]
@@ -79,27 +76,6 @@ def test_pagerduty_is_triggered_once_and_resolved_under_the_same_key(
     assert receiver.taken[0]["payload"]["severity"] == "critical"
 
 
-def test_slack_is_told_in_blocks_and_no_value_becomes_a_mention(tmp_path: Path, receiver: Receiver) -> None:
-    desk = desk_in(tmp_path, CTR_SLACK_WEBHOOK=receiver.url)
-    facts = facts_of("field_drift")
-    facts = replace(facts, findings=(replace(facts.findings[0], what="moved: '<!channel>' & " + "x" * 5_000),))
-    warn(desk, 0, facts)
-    warn(desk, 1, facts)
-    (body,) = receiver.taken
-    check(body, SLACK)
-    assert "&lt;!channel&gt; &amp;" in body["blocks"][0]["text"]["text"].replace("'", "")
-
-
-def test_mail_has_a_subject_and_says_what_to_do(tmp_path: Path) -> None:
-    with mail_receiver(["451 later"]) as (port, mails):
-        desk = desk_in(tmp_path, CTR_SMTP=f"smtp://127.0.0.1:{port}?from=ctr@x.test&to=oncall@x.test")
-        warn(desk, 0, facts_of("field_empty"))
-    (mail,) = mails
-    assert "Subject: [page] CtrFieldEmpty device" in mail
-    assert "To: oncall@x.test" in mail
-    assert "CtrFieldEmpty.md" in mail.replace("=\n", "")
-
-
 def test_a_plain_webhook_is_told_of_opening_and_end(tmp_path: Path, receiver: Receiver) -> None:
     desk = desk_in(tmp_path, CTR_WEBHOOK=receiver.url)
     for hour, facts in enumerate((facts_of("field_empty"), CLEAN, CLEAN)):
@@ -118,7 +94,7 @@ def test_a_test_alert_goes_to_everyone_and_ends(tmp_path: Path, receiver: Receiv
 # Trouble
 
 
-@pytest.mark.parametrize("trouble", [429, 503, "hang up", "no answer"])
+@pytest.mark.parametrize("trouble", [408, 429, 503, "hang up", "no answer"])
 def test_trouble_that_passes_loses_nothing(tmp_path: Path, receiver: Receiver, trouble: int | str) -> None:
     receiver.answers = [trouble, trouble]
     warn(desk_in(tmp_path, CTR_WEBHOOK=receiver.url), 0, facts_of("field_empty"))
@@ -171,28 +147,6 @@ def test_a_refusal_is_a_mistake_of_ours_and_is_kept(tmp_path: Path, receiver: Re
     assert len(receiver.received) == 1
 
 
-def test_no_secret_stands_in_any_message_log_or_file(
-    tmp_path: Path, receiver: Receiver, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
-) -> None:
-    receiver.answers = [502] * 100
-    (tmp_path / "key").write_text(f"{SECRET}\n")
-    desk = desk_in(
-        tmp_path,
-        CTR_WEBHOOK=receiver.url,
-        CTR_PAGERDUTY_KEY_FILE=str(tmp_path / "key"),
-        CTR_PAGERDUTY_URL="http://127.0.0.1:1",
-        CTR_SMTP=f"smtp://user:{SECRET}@127.0.0.1:1?from=a@x&to=b@y",
-        CTR_SLACK_WEBHOOK=f"ftp://{SECRET}",
-    )
-    with caplog.at_level("INFO"), pytest.raises(ConfigError) as caught:
-        warn(desk, 0, facts_of("field_empty"))
-    said = capsys.readouterr()
-    files = [path.read_text() for path in desk.book.folder.rglob("*.json")]
-    assert len(files) >= 5
-    assert desk.receivers.secrets["pagerduty"] == SECRET
-    assert SECRET not in "".join((str(caught.value), caplog.text, said.out, said.err, repr(desk), *files))
-
-
 def test_a_secret_given_twice_or_in_a_file_that_is_not_there_is_a_config_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="both set"):
         read_receivers({"CTR_WEBHOOK": "x", "CTR_WEBHOOK_FILE": "y"})
@@ -201,12 +155,6 @@ def test_a_secret_given_twice_or_in_a_file_that_is_not_there_is_a_config_error(t
 
 
 # The real Alertmanager
-
-
-def free_port() -> int:
-    with closing(socket.socket()) as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 def test_the_real_alertmanager_routes_groups_inhibits_and_silences(tmp_path: Path, receiver: Receiver) -> None:

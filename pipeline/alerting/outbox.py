@@ -6,16 +6,12 @@ waited an hour still says that it ends three windows from now.
 
 from __future__ import annotations
 
-import logging
-import smtplib
-import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.message import EmailMessage
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import httpx
 import tenacity
@@ -25,19 +21,10 @@ from components.errors import ConfigError, IntegrityError, OutsideError
 from components.strict import Strict, parse
 from pipeline.alerting.book import Book, write_whole
 from pipeline.alerting.params import WarnParams
-from pipeline.alerting.receivers import (
-    CHANNELS,
-    Receivers,
-    alertmanager_alerts,
-    mail_text,
-    pagerduty_event,
-    slack_message,
-    wanted,
-    webhook_message,
-)
+from pipeline.alerting.receivers import CHANNELS, Receivers, wanted
+from pipeline.alerting.sending import Refused, TryAgain, secrets_kept_out_of_logs, send
 from pipeline.alerting.state import Notice
 
-_TOO_MANY = 429
 _REFUSED = "refused"
 
 
@@ -74,10 +61,9 @@ def deliver(book: Book, receivers: Receivers, params: WarnParams, now: Callable[
 
     Raises OutsideError when something still waits, ConfigError for a message that its receiver refused (kept in refused/).
     """
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # its INFO lines hold addresses
     stuck: dict[str, str] = {}
     refused: dict[str, str] = {}
-    with httpx.Client(timeout=params.timeout_seconds) as client:
+    with secrets_kept_out_of_logs(), httpx.Client(timeout=params.timeout_seconds) as client:
         for path, message in _waiting(book):
             if message.channel in stuck:
                 continue
@@ -85,10 +71,10 @@ def deliver(book: Book, receivers: Receivers, params: WarnParams, now: Callable[
                 stuck[message.channel] = f"{CHANNELS[message.channel]} is not set any more"
                 continue
             try:
-                _try(lambda one=message: _send(client, one, receivers, params, now()), params)  # type: ignore[misc]
-            except _TryAgain as error:
+                _try(partial(send, client, message.channel, message.notices, receivers, params, now), params)
+            except TryAgain as error:
                 stuck[message.channel] = str(error)
-            except _Refused as error:
+            except Refused as error:
                 refused[message.channel] = str(error)
                 (book.outbox / _REFUSED).mkdir(exist_ok=True)
                 path.replace(book.outbox / _REFUSED / path.name)
@@ -111,18 +97,6 @@ def num_waiting(book: Book) -> int:
     return len(list(book.outbox.glob("*.json")))
 
 
-class _TryAgain(Exception):  # noqa: N818 - a reason, turned into an OutsideError when attempts run out
-    """Why an attempt failed that may succeed later, and how long the receiver asks to wait."""
-
-    def __init__(self, reason: str, wait_seconds: float) -> None:
-        super().__init__(reason)
-        self.wait_seconds = wait_seconds
-
-
-class _Refused(Exception):  # noqa: N818 - a reason, turned into a ConfigError
-    """The receiver will never take this."""
-
-
 class _Wait(tenacity.wait.wait_base):
     """Doubling, or as long as the receiver asks for, up to the maximum."""
 
@@ -132,7 +106,7 @@ class _Wait(tenacity.wait.wait_base):
     def __call__(self, retry_state: tenacity.RetryCallState) -> float:
         outcome = retry_state.outcome
         error = None if outcome is None else outcome.exception()
-        asked = error.wait_seconds if isinstance(error, _TryAgain) else 0.0
+        asked = error.wait_seconds if isinstance(error, TryAgain) else 0.0
         doubled = self._params.first_wait_seconds * 2 ** (retry_state.attempt_number - 1)
         return float(min(max(asked, doubled), self._params.max_wait_seconds))
 
@@ -141,73 +115,10 @@ def _try(send: Callable[[], None], params: WarnParams) -> None:
     attempts = tenacity.Retrying(
         stop=tenacity.stop_after_attempt(params.attempts),
         wait=_Wait(params),
-        retry=tenacity.retry_if_exception_type(_TryAgain),
+        retry=tenacity.retry_if_exception_type(TryAgain),
         reraise=True,
     )
     attempts(send)
-
-
-def _send(client: httpx.Client, message: Waiting, receivers: Receivers, params: WarnParams, now: datetime) -> None:
-    secret, notices = receivers.secrets[message.channel], message.notices
-    match message.channel:
-        case "alertmanager":
-            _post(client, f"{secret.rstrip('/')}/api/v2/alerts", alertmanager_alerts(notices, params, now))
-        case "pagerduty":
-            _post(client, receivers.pagerduty_url, pagerduty_event(notices[0], secret))
-        case "slack":
-            _post(client, secret, slack_message(notices))
-        case "mail":
-            _mail(secret, *mail_text(notices), params.timeout_seconds)
-        case _:
-            _post(client, secret, webhook_message(notices))
-
-
-def _post(client: httpx.Client, url: str, body: Any) -> None:
-    try:
-        response = client.post(url, json=body)
-    except (httpx.InvalidURL, httpx.UnsupportedProtocol):
-        raise _Refused("the address is no http:// or https:// URL") from None
-    except httpx.TransportError as error:
-        raise _TryAgain(type(error).__name__, 0.0) from None
-    if response.is_success:
-        return
-    if response.status_code == _TOO_MANY or response.is_server_error:
-        asked = response.headers.get("Retry-After", "")
-        raise _TryAgain(f"status {response.status_code}", float(asked) if asked.isdigit() else 0.0)
-    raise _Refused(f"status {response.status_code}")
-
-
-def _mail(address: str, subject: str, body: str, timeout_seconds: float) -> None:
-    try:
-        url = urllib.parse.urlsplit(address)
-        query = dict(urllib.parse.parse_qsl(url.query))
-        sender, to, host, port = query["from"], query["to"], url.hostname, url.port
-        kind = {"smtp": smtplib.SMTP, "smtps": smtplib.SMTP_SSL}[url.scheme]
-    except (ValueError, KeyError):
-        raise _Refused("the address is not of the form smtp://user:password@host:port?from=a@x&to=b@y") from None
-    message = EmailMessage()
-    message["From"], message["To"], message["Subject"] = sender, to, subject
-    message.set_content(body)
-    try:
-        with kind(host or "", port or 0, timeout=timeout_seconds) as server:
-            if url.username is not None:
-                if url.scheme == "smtp":
-                    server.starttls()
-                server.login(urllib.parse.unquote(url.username), urllib.parse.unquote(url.password or ""))
-            server.send_message(message)
-    except smtplib.SMTPResponseException as error:
-        if error.smtp_code >= 500:  # RFC 5321: permanent
-            raise _Refused(f"SMTP status {error.smtp_code}") from None
-        raise _TryAgain(f"SMTP status {error.smtp_code}", 0.0) from None
-    except smtplib.SMTPRecipientsRefused as error:
-        codes = sorted({code for code, _ in error.recipients.values()})
-        raise (_Refused if min(codes) >= 500 else _try_later)(f"recipients refused, SMTP status {codes}") from None
-    except (smtplib.SMTPException, OSError) as error:
-        raise _TryAgain(type(error).__name__, 0.0) from None
-
-
-def _try_later(reason: str) -> _TryAgain:
-    return _TryAgain(reason, 0.0)
 
 
 def _waiting(book: Book) -> Iterator[tuple[Path, Waiting]]:

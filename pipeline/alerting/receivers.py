@@ -2,8 +2,8 @@
 
 CTR_ALERTMANAGER     address of an Alertmanager, such as http://alertmanager:9093
 CTR_PAGERDUTY_KEY    routing key of a PagerDuty service (Events API v2); CTR_PAGERDUTY_URL for another address
-CTR_SLACK_WEBHOOK    an incoming webhook of Slack
-CTR_SMTP             smtp://user:password@host:port?from=a@x&to=b@y (smtps:// for TLS from the start)
+CTR_SLACK_WEBHOOK    an incoming webhook of Slack: https://hooks.slack.com/services/T.../B.../...
+CTR_SMTP             smtp://user:password@host:port?from=a@x.org&to=b@y.org,c@z.org (smtps:// for TLS from the start)
 CTR_WEBHOOK          any address that takes {"alerts": [...]} as JSON
 
 Each may be given as NAME_FILE instead: a file that holds the value. None of them stands in a message, log or outbox.
@@ -11,14 +11,15 @@ Each may be given as NAME_FILE instead: a file that holds the value. None of the
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from components.errors import ConfigError
-from pipeline.alerting.alert import in_words
+from pipeline.alerting.alert import Alert, in_words
 from pipeline.alerting.params import WarnParams
 from pipeline.alerting.state import Notice
 
@@ -31,7 +32,13 @@ CHANNELS = {
 }
 _PAGERDUTY_URL = "https://events.pagerduty.com/v2/enqueue"
 _WINDOWS_AHEAD = 3
-_KEY_CHARACTERS, _SUMMARY_CHARACTERS, _SLACK_CHARACTERS = 255, 1024, 2_900
+_KEY_CHARACTERS, _SUMMARY_CHARACTERS = 255, 1024
+_SLACK_CHARACTERS, _LONG_CHARACTERS, _BRIEF_CHARACTERS = (
+    2_900,
+    1_000,
+    100,
+)  # of a block, which may hold 3,000; of one text in it
+_APPRISE_URGENCY = {"page": "failure", "ticket": "warning", "info": "info"}
 _PAGERDUTY_SEVERITY = {"page": "critical", "ticket": "warning", "info": "info"}
 
 
@@ -124,16 +131,25 @@ def pagerduty_event(notice: Notice, routing_key: str) -> dict[str, Any]:
     }
 
 
-def slack_message(notices: Sequence[Notice]) -> dict[str, Any]:
-    """The body for an incoming webhook: a line an alert, and below it what it means."""
-    text = "\n".join(in_words(notice.event, notice.alert) for notice in notices)
-    return {
-        "text": text[:_SLACK_CHARACTERS],
-        "blocks": [
-            {"type": "section", "text": {"type": "mrkdwn", "text": _escaped(_in_chat(notice))[:_SLACK_CHARACTERS]}}
-            for notice in notices[:50]
-        ],
-    }
+def chat_text(notices: Sequence[Notice]) -> str:
+    """A line an alert and below it what it means; where that is too long for one message of Slack only lines, and how many more."""
+    whole = [_in_chat(notice) for notice in notices]
+    if _length(whole) <= _SLACK_CHARACTERS:
+        return "\n".join(whole)
+    lines = [in_words(notice.event, _shortened(notice.alert, _BRIEF_CHARACTERS)) for notice in notices]
+    num_shown = len(lines)
+    while _length(lines[:num_shown]) > _SLACK_CHARACTERS:
+        num_shown -= 1
+    more = (
+        [f"and {len(lines) - num_shown} more: `python -m pipeline alerts` lists them"] if num_shown < len(lines) else []
+    )
+    return "\n".join(lines[:num_shown] + more)
+
+
+def chat_urgency(notices: Sequence[Notice]) -> str:
+    """Of the most urgent one, in Apprise's words, by which a chat colours it."""
+    first = notices[0]
+    return "success" if first.event == "resolve" else _APPRISE_URGENCY[first.alert.severity]
 
 
 def webhook_message(notices: Sequence[Notice]) -> dict[str, Any]:
@@ -162,10 +178,17 @@ def mail_text(notices: Sequence[Notice]) -> tuple[str, str]:
 
 
 def _in_chat(notice: Notice) -> str:
-    description = "" if notice.event == "resolve" else f"\n{notice.alert.annotations['description']}"
-    return in_words(notice.event, notice.alert) + description
+    alert = _shortened(notice.alert, _LONG_CHARACTERS)
+    description = "" if notice.event == "resolve" else f"\n{alert.annotations['description']}"
+    return in_words(notice.event, alert) + description
 
 
-def _escaped(text: str) -> str:
-    """Slack's own escapes, so that no value of a field becomes a link or a mention."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+def _shortened(alert: Alert, num_characters: int) -> Alert:
+    words = {name: alert.annotations[name] for name in ("summary", "description")}
+    cut = {name: text if len(text) <= num_characters else f"{text[:num_characters]}..." for name, text in words.items()}
+    return replace(alert, annotations=alert.annotations | cut)
+
+
+def _length(lines: Sequence[str]) -> int:
+    """As Slack counts them: with its escapes of &, < and >, which keep a field's value from becoming a link or a mention."""
+    return len(html.escape("\n".join(lines), quote=False))
