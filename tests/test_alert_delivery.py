@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,12 @@ from typing import Any
 import httpx
 import jsonschema
 import pytest
+from click.testing import Result
+from typer.testing import CliRunner
 
 from components.errors import ConfigError, OutsideError
+from components.watching import Drift
+from pipeline.__main__ import app
 from pipeline.alerting.outbox import num_waiting
 from pipeline.alerting.receivers import read_receivers
 from pipeline.alerting.warning import send_test, send_waiting
@@ -89,6 +94,29 @@ def test_a_test_alert_goes_to_everyone_and_ends(tmp_path: Path, receiver: Receiv
     send_test(desk)
     assert [body["event_action"] for body in receiver.taken if "event_action" in body] == ["trigger", "resolve"]
     assert desk.book.state().incidents == {}
+
+
+def test_the_command_shows_sends_and_tests(tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "logs").mkdir()
+    for name in ("params.yaml", "window.yaml", "logs/simulated.yaml"):
+        (tmp_path / name).write_text((REPO / name).read_text())
+    (tmp_path / "artifacts" / "drift").mkdir(parents=True)
+    Drift(facts_of("field_drift"), None).save(tmp_path / "artifacts" / "drift")
+    monkeypatch.setenv("CTR_ALERTS", str(tmp_path / "book"))
+    monkeypatch.setenv("CTR_METRICS", str(tmp_path / "metrics"))
+    monkeypatch.setenv("CTR_WEBHOOK", receiver.url)
+
+    def run(*arguments: str) -> Result:
+        return CliRunner().invoke(app, ["warn", *arguments, "--workspace", str(tmp_path)])
+
+    shown = run("--dry-run")
+    assert (shown.exit_code, receiver.received) == (0, [])
+    assert "TICKET CtrFieldDrift" in shown.stdout
+    assert "Would tell: stderr, webhook" in shown.stdout
+    assert run().exit_code == 5
+    assert run("--test").exit_code == 0
+    told = [(one["status"], one["labels"]["alertname"]) for body in receiver.taken for one in body["alerts"]]
+    assert told == [("firing", "CtrFieldDrift"), ("firing", "CtrTest"), ("resolved", "CtrTest")]
 
 
 # Trouble
@@ -185,11 +213,14 @@ def test_the_real_alertmanager_routes_groups_inhibits_and_silences(tmp_path: Pat
             }
             assert httpx.post(f"{url}/api/v2/silences", json=silence).is_success
             desk = desk_in(tmp_path, CTR_ALERTMANAGER=url)
-            warn(desk, 0, facts_of("field_empty", "field_drift", "field_missing", "auc"))
+            facts = facts_of("field_empty", "field_drift", "field_missing", "auc")
+            elsewhere = facts_of("field_drift", slice_name="country")
+            warn(desk, 0, replace(facts, findings=facts.findings + elsewhere.findings))
             _until(lambda: len(receiver.received) >= 3)
             states = {
                 one["labels"]["check"]: one["status"]["state"] for one in httpx.get(f"{url}/api/v2/alerts").json()
             }
+            told_at_first = [message["body"] for message in receiver.received if message["path"].endswith("/tickets")]
             warn(desk, 1, CLEAN)
             warn(desk, 2, CLEAN)
             _until(lambda: "resolve" in {message["body"].get("event_action") for message in receiver.received})
@@ -202,6 +233,13 @@ def test_the_real_alertmanager_routes_groups_inhibits_and_silences(tmp_path: Pat
     lines = [line for ticket in tickets for line in ticket["attachments"][0]["text"].splitlines()]
     told = {line.split(" ")[0] for line in lines}
     assert told == {"field_drift", "field_missing"}
+    groups = {
+        tuple(sorted(line.split(":")[0] for line in one["attachments"][0]["text"].splitlines()))
+        for one in told_at_first
+    }
+    assert groups == {("field_drift country", "field_drift device"), ("field_missing device",)}, (
+        "one message an alert's name"
+    )
     assert states == {"field_empty": "active", "field_drift": "active", "field_missing": "active", "auc": "suppressed"}
 
 
