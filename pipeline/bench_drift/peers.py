@@ -10,6 +10,8 @@ from typing import Any
 
 import polars as pl
 
+_DRIFT_SHARE = 0.5  # its default
+
 
 @dataclass(frozen=True)
 class Tables:
@@ -33,37 +35,36 @@ class Peer:
 
 
 def says_drift(tables: Tables) -> tuple[bool, bool] | None:
-    """Whether it flags the faulty column (any column where none is at fault), and the data set; None where it refuses."""
+    """Whether it flags the faulty column (any column where none is at fault), and the data set; None where it refuses.
+
+    The metrics are those that the preset is made of, at its own defaults; the columns' drawings, four fifths of its time, are
+    left out.
+    """
     os.environ.setdefault("DO_NOT_TRACK", "1")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its own imports warn of deprecated names, and empty columns of many things
+        from evidently import DataDefinition, Dataset, Report
+        from evidently.metrics import DriftedColumnsCount, ValueDrift
+
+        others = [name for name in tables.served.columns if name not in tables.numeric]
+        definition = DataDefinition(numerical_columns=list(tables.numeric), categorical_columns=others)
+
+        def data_set(table: pl.DataFrame) -> object:
+            import pandas
+
+            columns = {name: table[name].to_list() for name in table.columns}
+            return Dataset.from_pandas(pandas.DataFrame(columns), data_definition=definition)
+
+        of_column = [] if tables.faulty is None else [ValueDrift(column=tables.faulty)]
         try:
-            metrics = _run(tables)
+            snapshot = Report([DriftedColumnsCount(), *of_column]).run(
+                data_set(tables.served), data_set(tables.reference)
+            )
         except ValueError:  # of a column without a value: it refuses the whole report
             return None
-    share = next(one["value"]["share"] for one in metrics if "DriftedColumnsCount" in one["metric_name"])
-    flags = {one["config"]["column"]: _is_flag(one) for one in metrics if one["metric_name"].startswith("ValueDrift")}
-    flagged = flags.get(tables.faulty, False) if tables.faulty is not None else any(flags.values())
-    return flagged, share >= 0.5
-
-
-def _run(tables: Tables) -> list[dict[str, Any]]:
-    from evidently import DataDefinition, Dataset, Report
-    from evidently.presets import DataDriftPreset
-
-    others = [name for name in tables.served.columns if name not in tables.numeric]
-    definition = DataDefinition(numerical_columns=list(tables.numeric), categorical_columns=others)
-
-    def data_set(table: pl.DataFrame) -> object:
-        import pandas
-
-        return Dataset.from_pandas(
-            pandas.DataFrame({name: table[name].to_list() for name in table.columns}), data_definition=definition
-        )
-
-    snapshot = Report([DataDriftPreset()]).run(data_set(tables.served), data_set(tables.reference))
     metrics: list[dict[str, Any]] = snapshot.dict()["metrics"]
-    return metrics
+    drifted = metrics[0]["value"]
+    return _is_flag(metrics[1]) if of_column else drifted["count"] > 0, drifted["share"] >= _DRIFT_SHARE
 
 
 def _is_flag(metric: dict[str, Any]) -> bool:
