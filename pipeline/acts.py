@@ -44,10 +44,10 @@ def run_one_stage(
     limit_batches: int | None,
 ) -> None:
     """Run one stage and record how it ended, for whoever started it through DVC."""
-    from pipeline.stages import LINE
-
     workspace = Workspace(root.absolute())
     with _recorded(workspace, verb), shown_progress(verb) as progress:
+        from pipeline.stages import LINE  # seconds, in which a stage may be killed or stopped too
+
         verbs = [stage.verb for stage in LINE.stages]
         if verb not in verbs:
             raise ConfigError(f"no stage '{verb}'; there are {verbs}, and the act `fetch`")

@@ -142,10 +142,12 @@ def run_through_dvc(workspace: Workspace, verb: str) -> int:
     _wait_for_the_stage(workspace, verb)  # one that was told to stop may still be writing its checkpoint
     _record_file(workspace, verb).unlink(missing_ok=True)
     command = [sys.executable, "-m", "dvc", "repro", "--single-item", "--no-run-cache", verb]
+    passed_on: list[int] = []
     environment = os.environ | {"CTR_DIE_WITH_PARENT": "1", "DVC_NO_ANALYTICS": "1", "PATH": _path_with_this_python()}
     with subprocess.Popen(command, cwd=workspace.root, env=environment, start_new_session=True) as process:
 
         def pass_on(number: int, _frame: FrameType | None) -> None:
+            passed_on.append(number)
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, number)
 
@@ -158,6 +160,8 @@ def run_through_dvc(workspace: Workspace, verb: str) -> int:
                 signal.signal(number, handler)
     if stage_code is not None and (dvc_code != 0 or stage_code != 0):
         return stage_code if stage_code != 0 else 1
+    if dvc_code != 0 and passed_on:  # stopped before the stage could say that it runs: nothing is wrong with it
+        return 128 + passed_on[0]
     return 0 if dvc_code == 0 else 1
 
 

@@ -157,6 +157,20 @@ def _done(end: datetime, run: str = "retrain--a", is_rehearsal: bool = False) ->
     return Done(run, "retrain", "scheduled", start, end.isoformat(), is_rehearsal, None, {}, "digest")
 
 
+def test_a_step_stopped_before_its_stage_could_say_anything_is_tried_again(tmp_path: Path) -> None:
+    """As long as a stage imports what it needs, it has kept no record; SIGTERM then is no bug of it (exit 1)."""
+    (tmp_path / "dvc.yaml").write_text("stages: {train: {cmd: touch begun && exec sleep 60}}")
+    subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "--quiet"], cwd=tmp_path, check=True)
+    environment = os.environ | {"PYTHONPATH": str(REPO)}
+    command = [sys.executable, "-m", "pipeline", "dvc", "train"]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment) as process:
+        while not (tmp_path / "begun").exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.terminate()
+        assert process.wait() == 128 + signal.SIGTERM
+
+
 def test_drift_is_due_until_a_later_window_was_trained_on(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
     assert ledger.due_drift("retrain", REST) is None
