@@ -7,10 +7,12 @@ same log gives the same bytes and the page opens offline.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import logging
 import os
 import re
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ SAMPLE_GROUPS = 4
 _LABEL = "sample"
 _FILLED = "expect_column_values_to_not_be_null"
 _DISTINCT = "expect_column_unique_value_count_to_be_between"
+_SELDOM_NEEDED = ("scipy.stats",)  # imported by Great Expectations for promises that no log makes: a third of its time
 
 _STYLE = """
 body { font-family: system-ui, sans-serif; margin: 2em auto; max-width: 75em; line-height: 1.4; color: #222; }
@@ -84,15 +87,32 @@ def check_sample(
 
 
 def import_great_expectations() -> Any:
-    """Imported late, since it takes seconds; its telemetry is off and its chatter silenced."""
+    """Imported late, since it takes seconds; its telemetry is off, its chatter silenced, and what it only might need waits."""
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
     logging.getLogger("great_expectations").setLevel(logging.WARNING)
+    for name in _SELDOM_NEEDED:
+        _import_when_used(name)
     with warnings.catch_warnings():
         for message in ("Please install grpcio-status", "module 'sre_"):  # of packages that Great Expectations imports
             warnings.filterwarnings("ignore", message=message)
         import great_expectations
 
     return great_expectations
+
+
+def _import_when_used(name: str) -> None:
+    """Let `name` stand among the imported modules, but run it only when somebody asks it for something."""
+    if name in sys.modules:
+        return
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.loader is None:
+        return
+    spec.loader = importlib.util.LazyLoader(spec.loader)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    package, _, last = name.rpartition(".")
+    setattr(sys.modules[package], last, module)  # where `from package import last` looks first
 
 
 def _expectations(sample: pl.DataFrame, schema: LogSchema, window: Window, params: CheckParams) -> list[Any]:
