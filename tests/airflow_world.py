@@ -7,6 +7,8 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -148,7 +150,8 @@ def scheduled(folder: Path, home: Path, dags: tuple[str, ...], settings: dict[st
         server = AirflowServer(folder / "home", home, free_port(), url, said)
         with running(server) as airflow:
             there = World(airflow, home, told)
-            there.until(lambda: airflow.call("GET", "/dags")["total_entries"] == 3, "three DAGs")
+            files = list((home / "dags").glob("[!_]*.py"))
+            there.until(lambda: airflow.call("GET", "/dags")["total_entries"] == len(files), "a DAG a file")
             for dag in dags:
                 airflow.call("PATCH", f"/dags/{dag}", {"is_paused": False})
             yield there
@@ -159,10 +162,31 @@ def quick_resources(folder: Path, home: Path) -> Path:
     """The project's resources with waits of seconds, for CTR_RESOURCES."""
     resources = yaml.safe_load((home / "infra/resources.yaml").read_text())
     resources["default"] |= {"first_wait_seconds": 1, "max_wait_seconds": 2}
-    resources["waiting"] |= {"poll_seconds": 3}
+    resources["waiting"] |= {"poll_seconds": 5}
     quick = folder / "quick.yaml"
     quick.write_text(yaml.safe_dump(resources))
     return quick
+
+
+def clone_of_the_day(home: Path, folder: Path, start: str, end: str) -> Path:
+    """A clone of a project with a day's window, for `dvc repro` by hand."""
+    subprocess.run(["git", "clone", "--quiet", str(home), str(folder)], check=True)
+    moments = (f"'{day}T00:00:00+00:00'" for day in (start, end))
+    (folder / "window.yaml").write_text("start: {}\nend: {}\nas_of: null\n".format(*moments), "utf-8")
+    (folder / "dvc.lock").unlink(missing_ok=True)  # of another window; a run's worktree does without it too
+    return folder
+
+
+@contextmanager
+def reproduced(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """`dvc repro` up to the bundle, while inside; there is no champion."""
+    nowhere = {"CTR_REGISTRY": str(folder / ".none"), "CTR_STORE": str(folder / ".none")}
+    command = [sys.executable, "-m", "dvc", "repro", "--quiet", "pack"]
+    with subprocess.Popen(command, cwd=folder, env=os.environ | nowhere) as repro:
+        try:
+            yield repro
+        finally:
+            repro.terminate()
 
 
 def skip_without_postgres() -> None:

@@ -1,57 +1,102 @@
-"""The real four Airflow processes on a real PostgreSQL: what happens at night, with a small line of its own."""
+"""The real four Airflow processes on a real PostgreSQL: what happens at night.
+
+One server for two projects: the DAG `retrain_small` runs this project's own stages on a small simulated log, the three others
+a toy line, whose stages take no time and fail as they are told (toy_project).
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import yaml
+from safetensors import safe_open
 
 from pipeline.airflow_server import Refused
+from pipeline.on_dvc import read_end
+from pipeline.run import Workspace
+from pipeline.runs import digests_in_lock
+from pipeline.small_project import make_small_project
 
 REPO = Path(__file__).parents[1]
 sys.path.insert(0, str(REPO / "tests"))
-from airflow_world import World, reachable_folder, scheduled, skip_without_postgres  # noqa: E402
+from airflow_world import (  # noqa: E402
+    LIMIT_SECONDS,
+    World,
+    clone_of_the_day,
+    reachable_folder,
+    reproduced,
+    scheduled,
+    skip_without_postgres,
+)
 from toy_project import let_arrive, make_project  # noqa: E402
 
 pytestmark = pytest.mark.servers
 TODAY = datetime.now(UTC).date()
 
 
+SMALL, RUN = "retrain_small", "line"
+
+
+@dataclass(frozen=True)
+class Line:
+    """The project's own stages: the run of them under Airflow, and the same line by hand, begun at the same time."""
+
+    world: World
+    by_hand: Path
+    repro: subprocess.Popen[bytes]
+
+
 @pytest.fixture(scope="module")
-def world() -> Iterator[World]:
+def folder() -> Iterator[Path]:
+    with reachable_folder() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def world(folder: Path) -> Iterator[World]:
     skip_without_postgres()
-    with reachable_folder() as folder:
-        interpreter = make_project(folder / "project")
-        let_arrive(folder / "project", TODAY - timedelta(days=30), TODAY)
-        settings = {
-            "CTR_PYTHON": str(interpreter),
-            "CTR_DATA": str(folder / "project" / "data"),
-            "PYTHONPATH": str(REPO),
-        }
-        with scheduled(folder, folder / "project", ("search", "retrain", "monitor"), settings) as there:
-            _begin(there)
-            yield there
+    interpreter = make_project(folder / "project")
+    let_arrive(folder / "project", TODAY - timedelta(days=30), TODAY)
+    _add_the_small_project(folder / "small", folder / "project" / "dags")
+    settings = {
+        "CTR_PYTHON": str(interpreter),
+        "CTR_DATA": str(folder / "project" / "data"),
+        "PYTHONPATH": str(REPO),
+    }
+    with scheduled(folder, folder / "project", (SMALL, "search", "retrain", "monitor"), settings) as there:
+        there.trigger(SMALL, RUN, strategy="darts", window_end="2026-03-30")  # first: it takes longest
+        _begin(there)
+        yield there
+
+
+@pytest.fixture(scope="module")
+def line(world: World, folder: Path) -> Iterator[Line]:
+    """Depends on `world`, whose four processes begin before the line by hand does."""
+    by_hand = clone_of_the_day(folder / "small", folder / "by-hand", "2026-03-02", "2026-03-30")
+    with reproduced(by_hand) as repro:
+        yield Line(World(world.airflow, folder / "small", world.told), by_hand, repro)
 
 
 def _begin(world: World) -> None:
     """Start all runs at once, so that they meet as they do at night; each test waits for its own, and lays hands on it."""
     world.fault("search--contract.check.exits", "3 0")
     world.trigger("search", "contract", window_end="2026-03-30")
-    world.fault("retrain--killed.train.steps", "3000")
-    world.fault("retrain--killed.search.exits", "75")
-    world.trigger("retrain", "killed", strategy="darts", window_end="2026-03-30")
     world.trigger("search", "late", window_end="2026-04-08", window_days=1)
     days = {"from_date": "2026-03-28T00:00:00Z", "to_date": "2026-03-30T00:00:00Z", "run_backwards": True}
     order = {"dag_id": "retrain", "max_active_runs": 2, "dag_run_conf": {"strategy": "darts"}}
     world.airflow.call("POST", "/backfills", days | order)
+    world.fault("search--waits.search.exits", "75")
     world.fault("search--waits.train.steps", "3000")
     world.fault("search--waits.promote.exits", "7 4")
     world.trigger("search", "waits", window_end=str(TODAY + timedelta(days=2)), window_days=2)
@@ -59,11 +104,34 @@ def _begin(world: World) -> None:
     world.trigger("monitor", "drift", window_end=str(TODAY))
 
 
+def _add_the_small_project(home: Path, dags: Path) -> None:
+    """Lay it at `home`, with more epochs to be killed in, and its `retrain` as one more DAG beside those of the toy project."""
+    make_small_project(REPO, home)
+    preset = home / "logs" / "simulated.yaml"
+    content = yaml.safe_load(preset.read_text("utf-8"))
+    content["train"]["max_epochs"] = 6
+    preset.write_text(yaml.safe_dump(content, sort_keys=False), "utf-8")
+    commit = "-c user.name=small -c user.email=small@localhost commit --quiet --all -m epochs"
+    subprocess.run(["git", *commit.split()], cwd=home, check=True)
+    named = (home / "dags" / "retrain.py").read_text("utf-8").replace("retrain()", f"{SMALL}()")
+    where = {"CTR_HOME": str(home), "CTR_PYTHON": sys.executable}
+    (dags / "retrain_small.py").write_text(f"import os\n\nos.environ |= {where!r}\n\n{named}", "utf-8")
+
+
 def test_a_wrong_param_is_refused_at_the_trigger(world: World) -> None:
     for wrong in ({"window_days": 0}, {"strategy": "guess"}, {"window_end": "tomorrow"}, {"dry_run": "yes"}):
         with pytest.raises(Refused) as refused:
             world.trigger("retrain", **wrong)
         assert refused.value.status == 400
+
+
+def test_a_killed_stage_and_a_killed_scheduler_are_started_again(line: Line) -> None:
+    """Of the project's own stages; what came of it is seen in the last test."""
+    world = line.world
+    os.kill(_trained_for(2, world.home / "runs" / f"{SMALL}--{RUN}"), signal.SIGKILL)
+    world.until(lambda: world.tries(SMALL, RUN)["train"] == ("running", 2), "a second try")
+    world.airflow.kill("scheduler")
+    world.airflow.start("scheduler")
 
 
 def test_a_broken_contract_fails_at_once_and_is_told_once(world: World) -> None:
@@ -94,37 +162,6 @@ def test_data_that_does_not_arrive_by_the_deadline_is_late_and_told(world: World
     assert [(label["alertname"], label["severity"]) for label in labels] == [("CtrDataLate", "ticket")]
 
 
-def test_killed_stage_and_killed_scheduler_resume_and_make_the_same_bytes(world: World, tmp_path: Path) -> None:
-    run = "killed"
-    os.kill(world.process_of("train", "retrain--killed"), signal.SIGKILL)
-    world.until(lambda: world.tries("retrain", run)["train"][1] == 2, "a second try")
-    world.process_of("train", "retrain--killed")
-    world.airflow.kill("scheduler")
-    (kept,) = world.home.glob("runs/retrain--killed/.ctr/checkpoints/train/step")
-    world.fault("retrain--killed.train.steps", str(int(kept.read_text()) + 20))
-    world.airflow.start("scheduler")
-    assert world.wait("retrain", run) == "success"
-    tries = world.tries("retrain", run)
-    assert tries["search"] == ("success", 2), "exit 75 is tried again"
-    log = "\n".join(world.log("retrain", run, "train", number + 1) for number in range(tries["train"][1]))
-    begins = [line for line in log.splitlines() if "begins at step" in line]
-    assert begins[0].endswith("step 0")
-    assert not begins[1].endswith("step 0"), "it resumed from its checkpoint"
-    assert world.told_of("retrain", run) == [], "nobody is told of what healed"
-    assert list((world.home / "runs").glob("retrain--killed")) == []
-
-    by_hand = tmp_path / "by-hand"
-    subprocess.run(["git", "clone", "--quiet", str(world.home), str(by_hand)], check=True)
-    (by_hand / "window.yaml").write_text(
-        "start: '2026-03-02T00:00:00+00:00'\nend: '2026-03-30T00:00:00+00:00'\nas_of: null\n"
-    )
-    subprocess.run([sys.executable, "-m", "dvc", "repro", "--quiet", "pack"], cwd=by_hand, check=True)
-    lock = yaml.safe_load((by_hand / "dvc.lock").read_text())["stages"]
-    outs = {Path(out["path"]).name: out["md5"] for stage in lock.values() for out in stage["outs"]}
-    (done,) = (entry for entry in world.done("retrain") if entry["run"] == "retrain--killed")
-    assert done["artifacts"] == outs
-
-
 def test_one_run_waits_for_its_data_is_stopped_and_cleared_loses_a_race_and_is_refused_by_the_gate(
     world: World,
 ) -> None:
@@ -135,6 +172,7 @@ def test_one_run_waits_for_its_data_is_stopped_and_cleared_loses_a_race_and_is_r
     process = world.process_of("train", "search--waits")
     world.airflow.call("PATCH", f"/dags/search/dagRuns/{run}/taskInstances/train", {"new_state": "failed"})
     assert world.wait("search", run) == "failed"
+    assert world.tries("search", run)["search"] == ("success", 2), "exit 75 is tried again"
     world.until(lambda: not Path("/proc", str(process)).exists(), "the stopped stage to end")
     (ended,) = world.home.glob("runs/search--waits/.ctr/ends/train.json")
     assert json.loads(ended.read_text())["exit_code"] == 143, "it kept a checkpoint and ended by itself"
@@ -191,15 +229,54 @@ def test_a_run_whose_first_task_never_started_is_told_once_too(world: World) -> 
     assert not (world.home / "runs" / f"monitor--{run}").exists()
 
 
-def test_days_backfilled_in_reverse_are_as_on_the_day_and_promote_nothing(world: World) -> None:
+def test_days_backfilled_in_reverse_are_as_on_the_day_and_promote_nothing(world: World, tmp_path: Path) -> None:
+    """Of the toy line; of the project's own stages in test_airflow_line."""
     done = world.until(lambda: len(world.done("retrain", "rehearsed")) == 3 and world.done("retrain", "rehearsed"), "3")
     assert [entry["end"][:10] for entry in done] == ["2026-03-29", "2026-03-30", "2026-03-31"]
-    on_the_day = {entry["end"]: entry["artifacts"] for entry in world.done("retrain")}
-    assert done[1]["artifacts"] == on_the_day[done[1]["end"]]
+    on_the_day = clone_of_the_day(world.home, tmp_path / "by-hand", "2026-03-02", "2026-03-30")
+    with reproduced(on_the_day) as repro:
+        assert repro.wait() == 0
+    assert done[1]["artifacts"] == digests_in_lock(on_the_day)
     promotions = (world.home / "faults" / "promotions").read_text().splitlines()
     backfilled = [line for line in promotions if line.startswith("retrain--backfill")]
     assert len({line.split()[0] for line in backfilled}) == 3
     assert all(line.endswith("--dry-run") for line in backfilled)
+
+
+def test_the_line_whose_stage_and_scheduler_were_killed_resumed_is_promoted_and_has_the_bytes_of_dvc_repro(
+    line: Line,
+) -> None:
+    world = line.world
+    assert world.wait(SMALL, RUN) == "success", world.tries(SMALL, RUN)
+    tries = world.tries(SMALL, RUN)
+    assert {state for state, _ in tries.values()} == {"success"}
+    again = "\n".join(world.log(SMALL, RUN, "train", number) for number in range(2, tries["train"][1] + 1))
+    epochs = [int(number) for number in re.findall(r"epoch (\d+)", again)]
+    assert epochs[0] >= 2, "it resumed from its checkpoint"
+    assert world.told_of(SMALL, RUN) == [], "nobody is told of what healed"
+    assert line.repro.wait() == 0
+    (done,) = world.done(SMALL)
+    assert done["artifacts"] == digests_in_lock(line.by_hand)
+    assert list((world.home / "runs").iterdir()) == [], "the worktree is gone"
+    said = subprocess.run(
+        [sys.executable, "-m", "pipeline", "champion", "--json"], cwd=world.home, capture_output=True, check=True
+    )
+    assert json.loads(said.stdout)["version"] == "v1.0.0"
+
+
+def _trained_for(num_epochs: int, folder: Path) -> int:
+    """The process that trains in a run's folder, as soon as its checkpoint holds so many epochs."""
+    record, kept = folder / ".ctr/ends/train.json", folder / ".ctr/checkpoints/train/checkpoint.safetensors"
+    end = time.monotonic() + LIMIT_SECONDS
+    while time.monotonic() < end:
+        if kept.is_file():
+            with safe_open(kept, framework="np") as file:
+                epoch = json.loads(file.metadata()["facts"])["course"]["epoch"]
+            if epoch >= num_epochs:
+                assert read_end(Workspace(folder), "train") is None, "train ended before it could be killed"
+                return int(json.loads(record.read_text())["process"])
+        time.sleep(0.02)
+    raise AssertionError(f"waited {LIMIT_SECONDS:g} s for {num_epochs} epochs")
 
 
 def _until_woken(world: World, number: int) -> list[str]:
