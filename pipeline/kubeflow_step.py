@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 _FILES = ("params.yaml", "window.yaml", "dvc.yaml")
@@ -32,7 +33,7 @@ def run_step(
         shutil.copytree(home / "logs", workspace / "logs")
         (workspace / ".home").write_text(str(home), encoding="utf-8")
         if any(window.values()):
-            said = {name: window.get(name) or None for name in ("start", "end")} | {"as_of": None}
+            said = {name: _moment(window.get(name)) for name in ("start", "end")} | {"as_of": None}
             (workspace / "window.yaml").write_text(json.dumps(said), encoding="utf-8")
         for name, place in reads.items():
             shutil.copytree(place, workspace / "artifacts" / name)
@@ -59,6 +60,14 @@ def main() -> None:
     reads, makes = _places(said.read), _places(said.make)
     window = {"start": said.start, "end": said.end}
     sys.exit(run_step(Path.cwd(), shlex.split(said.command), window, reads, makes))
+
+
+def _moment(text: str | None) -> str | None:
+    """A day or a moment of ISO 8601 as window.yaml wants it, in UTC where it names no zone; None for an open end."""
+    if not text:
+        return None
+    read = datetime.fromisoformat(text)
+    return (read if read.tzinfo else read.replace(tzinfo=UTC)).isoformat()
 
 
 def _places(words: Sequence[str]) -> dict[str, Path]:

@@ -5,10 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import yaml
+
+from components.errors import ConfigError
+from components.log import Window
+from components.strict import parse
+from pipeline.kubeflow_step import run_step
 
 REPO = Path(__file__).parents[1]
 sys.path.insert(0, str(REPO / "tests"))
@@ -53,6 +59,15 @@ def test_needs_come_from_the_resources_file(compiled: dict) -> None:
     assert executor["resources"]["resourceMemoryLimit"] == f"{needs['tasks']['search']['memory_gib']}Gi"
     retry = compiled["root"]["dag"]["tasks"]["search"]["retryPolicy"]
     assert retry["maxRetryCount"] == needs["default"]["retries"]
+
+
+def test_a_run_of_days_gets_a_window_of_moments_in_utc(tmp_path: Path) -> None:
+    """The pipeline's params are any ISO 8601; window.yaml takes moments alone."""
+    command = "import pathlib, shutil; pathlib.Path('artifacts/it').mkdir(parents=True); shutil.copy('window.yaml', 'artifacts/it')"
+    window = {"start": "2026-03-02", "end": "2026-03-30T06:00+02:00"}
+    assert run_step(REPO, ["python", "-c", command], window, {}, {"it": tmp_path / "it"}) == 0
+    said = parse(Window, yaml.safe_load((tmp_path / "it/window.yaml").read_text()), "window", ConfigError)
+    assert said == Window(datetime(2026, 3, 2, tzinfo=UTC), datetime(2026, 3, 30, 4, tzinfo=UTC), None)
 
 
 @pytest.mark.servers
