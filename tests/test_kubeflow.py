@@ -13,12 +13,15 @@ import yaml
 
 from components.errors import ConfigError
 from components.log import Window
+from components.manifest import digest_folder
 from components.strict import parse
 from pipeline.kubeflow_step import run_step
+from pipeline.plan import read_plan
+from pipeline.small_project import make_small_project
 
 REPO = Path(__file__).parents[1]
 sys.path.insert(0, str(REPO / "tests"))
-from toy_project import make_project  # noqa: E402
+from airflow_world import clone_of_the_day, reproduced  # noqa: E402
 
 LOCAL = """
 import sys
@@ -71,21 +74,21 @@ def test_a_run_of_days_gets_a_window_of_moments_in_utc(tmp_path: Path) -> None:
 
 
 @pytest.mark.servers
-def test_run_locally_it_makes_the_same_bytes_as_by_hand(tmp_path: Path) -> None:
-    home = tmp_path / "project"
-    interpreter = make_project(home)
+def test_run_locally_the_projects_own_stages_make_the_same_bytes_as_by_hand(tmp_path: Path) -> None:
+    home, root = tmp_path / "project", tmp_path / "root"
+    make_small_project(REPO, home)
     (home / "run_local.py").write_text(LOCAL)
     needs = yaml.safe_load((home / "infra/resources.yaml").read_text())
     needs["default"]["retries"], needs["tasks"] = 0, {}  # a local runner waits as long as Kubeflow would
     (home / "quick.yaml").write_text(yaml.safe_dump(needs))
-    environment = os.environ | {"CTR_HOME": str(home), "PYTHONPATH": str(REPO), "CTR_PYTHON": str(interpreter)}
+    environment = os.environ | {"CTR_HOME": str(home), "PYTHONPATH": str(REPO), "CTR_PYTHON": sys.executable}
     environment |= {"CTR_RESOURCES": str(home / "quick.yaml")}
-    root = tmp_path / "root"
     command = [sys.executable, str(home / "run_local.py"), str(home), str(root)]
-    subprocess.run(command, cwd=home, env=environment, check=True, capture_output=True, text=True)
-    (home / "window.yaml").write_text('{"start": "2026-03-02", "end": "2026-03-30", "as_of": null}')
-    subprocess.run([sys.executable, "-m", "dvc", "repro", "--quiet", "pack"], cwd=home, check=True)
-    for name in ("raw_log", "clean_log", "architecture", "ranker", "bundle"):
-        found = list(root.glob(f"**/{name}/digest.txt"))
-        assert len(found) == 1, name
-        assert found[0].read_text() == (home / "artifacts" / name / "digest.txt").read_text(), name
+    by_hand = clone_of_the_day(home, tmp_path / "by-hand", "2026-03-02", "2026-03-30")
+    with reproduced(by_hand) as repro:
+        subprocess.run(command, cwd=home, env=environment, check=True, capture_output=True, text=True)
+        assert repro.wait() == 0
+    made = {name for step in read_plan(home / "dvc.yaml").up_to("bundle").steps for name in step.makes}
+    for name in made:
+        (found,) = root.glob(f"*/*/{name}")  # pipeline, step, artifact
+        assert digest_folder(found) == digest_folder(by_hand / "artifacts" / name), name
