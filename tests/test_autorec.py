@@ -124,7 +124,7 @@ def test_the_unit_at_the_end_reads_what_no_block_reads() -> None:
 def train_params(**changes: Any) -> TrainParams:
     """The project's own, small."""
     knobs = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["train"]
-    preset = {"batch_rows": 256, "max_epochs": 5, "embedding_l2": {"others": 1e-4}}
+    preset = {"batch_rows": 256, "num_threads": 1, "max_epochs": 5, "embedding_l2": {"others": 1e-4}}
     params = parse(TrainParams, knobs | preset, "the tests", ConfigError)
     rates = {"learning_rate": params.learning_rate | {"autorec": 0.02}}
     return dataclasses.replace(
