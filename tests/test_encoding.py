@@ -218,26 +218,6 @@ def test_a_vocabulary_has_the_most_frequent_values_first_and_ties_in_alphabetica
     assert encoded.split("train").ids[:, 0].tolist() == [4] * 3 + [3] * 3 + [2] * 5 + [1] + [0] * 2
 
 
-@pytest.mark.parametrize("last", ["00000001", "not eight", None])
-def test_texts_of_eight_bytes_have_the_vocabulary_that_a_count_by_hand_gives(
-    tmp_path: Path, workbench: Workbench, last: str | None
-) -> None:
-    rng = random.Random(9)
-    known = ["éééé", "a\0\0\0\0\0\0\0", "abcdefg\0", "ABCDEFGH", *(f"{rng.randrange(1 << 32):08x}" for _ in range(400))]
-    cities: list[str | None] = [rng.choice([*known, None]) for _ in range(3_000)]
-    cities += [last, last, "00000001"]  # far behind where the first rows are looked at
-    rows = make_rows(len(cities) + 3).with_columns(pl.Series("city", [*cities, "x", "y", "z"]))
-    splits = make_splits([0] * len(cities) + [1, 2, 3])
-    encoded = encode_log(make_clean_log(tmp_path / "log", rows), splits, PARAMS, workbench)
-    counts = Counter(city for city in cities if city is not None)
-    frequent = [city for city, number in counts.items() if number >= PARAMS.min_count]
-    wanted = sorted(frequent, key=lambda city: (-counts[city], city.encode()))
-    assert encoded.encoder.vocabulary("city") == wanted
-    number_of = {city: number for number, city in enumerate(wanted, 2)}
-    ids = [0 if city is None else number_of.get(city, 1) for city in cities]
-    assert encoded.split("train").ids[:, 0].tolist() == ids
-
-
 def test_a_vocabulary_that_is_too_large_shares_ids_by_hash() -> None:
     code = Vocabulary("city", pl.Series("city", ["a", "b"]), 5)
     encoder = Encoder(replace(SCHEMA, fields=FIELDS[:1]), (code,))

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from components.encoding.lookup import BLOCK_ROWS, Ids, ShortValues
 from components.hashing import hash_string, hash_strings
 from components.log import MICROSECONDS_AN_HOUR, TIME
 
@@ -26,8 +25,7 @@ _MICROSECONDS_A_DAY = 24 * MICROSECONDS_AN_HOUR
 _NUM_WHOLE = 65_536
 _WEEKDAY_OF_1970 = 3  # Thursday, Monday being 0
 
-
-Numbers = np.ndarray[Any, np.dtype[np.float64]]
+Ids = np.ndarray[Any, np.dtype[np.int32]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,12 +47,6 @@ class Vocabulary:
         column = pl.col(self.column)
         known = column.cast(pl.Enum(self.values), strict=False).to_physical().cast(pl.Int32) + NUM_SPECIAL
         return pl.when(column.is_null()).then(MISSING).otherwise(known.fill_null(UNSEEN)).cast(pl.Int32)
-
-    def known_ids(self, values: pl.Series) -> Ids:
-        """The same ids of one column's values, the faster way where the vocabulary allows it."""
-        if self._short is not None:
-            return self._short.ids_of(values, MISSING)
-        return values.alias(self.column).to_frame().select(self.expression).to_series().to_numpy()
 
     def hashed_ids(self, values: pl.Series) -> Ids:
         """Ids of values that are not in the vocabulary."""
@@ -86,10 +78,6 @@ class Vocabulary:
     __hash__ = None  # type: ignore[assignment]  # it holds a series
 
     @functools.cached_property
-    def _short(self) -> ShortValues | None:
-        return ShortValues.of(self.values, NUM_SPECIAL, UNSEEN)
-
-    @functools.cached_property
     def _ids(self) -> dict[str, int]:
         return {value: number for number, value in enumerate(self.values.to_list(), NUM_SPECIAL)}
 
@@ -109,14 +97,7 @@ class Buckets:
     def ids_of(self, values: pl.Series) -> Ids:
         """Ids of many rows. Most counts are small whole numbers: those are looked up in a table, the others searched."""
         numbers = values.to_numpy()  # a null becomes nan
-        ids = np.empty(len(numbers), np.int32)
-        for first in range(0, len(numbers), BLOCK_ROWS):
-            block = slice(first, first + BLOCK_ROWS)
-            ids[block] = self._of_block(numbers[block])
-        return ids
-
-    def _of_block(self, numbers: Numbers) -> Ids:
-        small = np.fmin(np.fmax(numbers, -1.0), _NUM_WHOLE - 1.0).astype(np.int32)  # of nan and a number, the number
+        small = np.clip(np.nan_to_num(numbers, nan=-1.0), -1, _NUM_WHOLE - 1).astype(np.int32)
         ids: Ids = self._of_whole[small]
         is_other = np.flatnonzero(small != numbers)
         others = numbers[is_other]

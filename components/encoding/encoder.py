@@ -11,8 +11,7 @@ import numpy as np
 import polars as pl
 
 from components.artifact import read_json, read_table, write_json, write_table
-from components.encoding.codes import UNSEEN, Buckets, Calendar, Code, Vocabulary
-from components.encoding.lookup import Ids
+from components.encoding.codes import UNSEEN, Buckets, Calendar, Code, Ids, Vocabulary
 from components.errors import IntegrityError
 from components.log import LogSchema
 from components.strict import Strict, parse
@@ -62,17 +61,17 @@ class Encoder:
 
     def encode_columns(self, rows: pl.DataFrame) -> list[Ids]:
         """The ids of each field. F times (R,) int32."""
+        by_engine = {place: code for place, code in enumerate(self.codes) if not isinstance(code, Buckets)}
+        table = rows.select(code.expression.alias(str(place)) for place, code in by_engine.items())
         columns = []
-        for code in self.codes:
+        for place, code in enumerate(self.codes):
             values = rows.get_column(code.column)
             if isinstance(code, Buckets):
-                ids = code.ids_of(values)
-            elif isinstance(code, Calendar):
-                ids = rows.select(code.expression).to_series().to_numpy()
-            else:
-                ids = code.known_ids(values)
-                if code.num_hash_buckets:
-                    ids = _with_hashes(ids, values, code)
+                columns.append(code.ids_of(values))
+                continue
+            ids = table.get_column(str(place)).to_numpy()
+            if isinstance(code, Vocabulary) and code.num_hash_buckets:
+                ids = _with_hashes(ids, values, code)
             columns.append(ids)
         return columns
 
