@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import codecs
 import csv
-import itertools
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,9 +19,6 @@ import polars as pl
 from components.errors import DataError
 from components.sources.plain import SourceFile, chunks, laid_plain, lines
 from components.sources.standard import NUMBER
-
-_LOOKS_AT_ONCE = 2
-_CHUNKS_A_LOOK = 4  # a mebibyte: worth the change of threads, and still in the cache
 
 WORD_FOR = {"\t": "a tab", ",": "a comma", ";": "a semicolon", "|": "a bar", " ": "a space"}
 
@@ -79,20 +73,25 @@ def count_rows(file: SourceFile, layout: TextLayout) -> int:
     num_lines, num_signs, is_even, has_quotes, is_ascii = 0, 0, True, False, True
     decoder = codecs.getincrementaldecoder("utf-8")()
     last = b"\n"
-    for look in _looks(file, layout, len(columns)):
-        if not (is_ascii and look.unusual is None):
+    for chunk in chunks(file):
+        if not (is_ascii and chunk.isascii()):
             is_ascii = False
             try:
-                decoder.decode(look.last if look.unusual is None else look.unusual)
+                decoder.decode(chunk)
             except UnicodeDecodeError as error:
                 raise _not_utf8(file, layout, columns) from error
-        if look.place_of_end is not None:
-            is_even = is_even and (num_signs + look.place_of_end) % len(columns) == len(columns) - 1
-        is_even = is_even and look.is_even
-        num_lines += look.num_ends
-        num_signs += look.num_signs
-        has_quotes = has_quotes or look.has_quotes
-        last = look.last
+        signs = np.frombuffer(chunk, np.uint8)
+        signs = signs[np.flatnonzero((signs == ord("\n")) | (signs == ord(layout.separator)))]
+        is_end = signs == ord("\n")
+        num_ends = int(np.count_nonzero(is_end))
+        is_even = (
+            is_even
+            and np.count_nonzero(is_end[len(columns) - 1 - num_signs % len(columns) :: len(columns)]) == num_ends
+        )
+        num_lines += num_ends
+        num_signs += len(signs)
+        has_quotes = has_quotes or (layout.quote is not None and layout.quote.encode() in chunk)
+        last = chunk[-1:]
     if decoder.getstate()[0]:
         raise _not_utf8(file, layout, columns)
     if last != b"\n":
@@ -108,56 +107,6 @@ def count_rows(file: SourceFile, layout: TextLayout) -> int:
             f"raw_log '{file.name}': the file is empty: {num_lines} line(s) and no rows; its rows were expected"
         )
     return num_rows
-
-
-@dataclass(frozen=True)
-class _Look:
-    """What one chunk of bytes shows; signs are separators and line ends.
-
-    place_of_end  of the first line end among the signs, modulo the columns; None where there is none
-    is_even       all line ends have the same place
-    unusual       the bytes, where not all of them are ASCII
-    last          the last byte
-    """
-
-    num_signs: int
-    num_ends: int
-    place_of_end: int | None
-    is_even: bool
-    has_quotes: bool
-    unusual: bytes | None
-    last: bytes
-
-
-def _look_at(chunk: bytes, layout: TextLayout, num_columns: int) -> _Look:
-    letters = np.frombuffer(chunk, np.uint8)
-    is_sign = letters == ord("\n")
-    is_sign |= letters == ord(layout.separator)
-    is_end = letters[np.flatnonzero(is_sign)] == ord("\n")
-    num_ends = int(np.count_nonzero(is_end))
-    place = int(is_end.argmax()) % num_columns if num_ends else None
-    return _Look(
-        len(is_end),
-        num_ends,
-        place,
-        place is None or np.count_nonzero(is_end[place::num_columns]) == num_ends,
-        layout.quote is not None and layout.quote.encode() in chunk,
-        None if chunk.isascii() else chunk,
-        chunk[-1:],
-    )
-
-
-def _looks(file: SourceFile, layout: TextLayout, num_columns: int) -> Iterator[_Look]:
-    """Each chunk looked at, in order; a few at once, as numpy lets other threads go on meanwhile."""
-    with ThreadPoolExecutor(max_workers=_LOOKS_AT_ONCE) as ahead:
-        coming: deque[Future[list[_Look]]] = deque()
-        source = chunks(file)
-        while some := list(itertools.islice(source, _CHUNKS_A_LOOK)):
-            coming.append(ahead.submit(lambda them: [_look_at(chunk, layout, num_columns) for chunk in them], some))
-            if len(coming) > _LOOKS_AT_ONCE:
-                yield from coming.popleft().result()
-        while coming:
-            yield from coming.popleft().result()
 
 
 def scan_text(file: SourceFile, layout: TextLayout, scratch: Path) -> tuple[pl.LazyFrame, dict[str, pl.DataType], int]:
