@@ -11,6 +11,7 @@ import json
 import math
 import os
 import shutil
+import sys
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -94,7 +95,8 @@ def _plain(content: Any) -> Any:
         return {str(key): _plain(value) for key, value in content.items()}
     if isinstance(content, (list, tuple)):
         return [_plain(value) for value in content]
-    if type(content).__module__ == "numpy":
+    numpy = sys.modules.get("numpy")  # its scalars are met only where somebody has imported it
+    if numpy is not None and isinstance(content, numpy.generic):
         return _plain(content.item())
     if isinstance(content, Path):
         return str(content)

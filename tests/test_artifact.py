@@ -35,6 +35,11 @@ def test_a_window_with_times_comes_back_equal(tmp_path: Path) -> None:
     assert parse(Window, read_json(tmp_path / "window.json"), "window.json", IntegrityError) == window
 
 
+def test_an_array_is_no_number_however_small(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="ndarray"):
+        write_json(tmp_path / "facts.json", {"count": np.array([3])})
+
+
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), np.float64("-inf")])
 def test_a_number_that_is_not_finite_is_refused(tmp_path: Path, number: float) -> None:
     with pytest.raises(ValueError, match="use None where a figure is undefined"):

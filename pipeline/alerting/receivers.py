@@ -33,11 +33,8 @@ CHANNELS = {
 _PAGERDUTY_URL = "https://events.pagerduty.com/v2/enqueue"
 _WINDOWS_AHEAD = 3
 _KEY_CHARACTERS, _SUMMARY_CHARACTERS = 255, 1024
-_SLACK_CHARACTERS, _LONG_CHARACTERS, _BRIEF_CHARACTERS = (
-    2_900,
-    1_000,
-    100,
-)  # of a block, which may hold 3,000; of one text in it
+_SLACK_CHARACTERS = 2_900  # of a block, which may hold 3,000
+_LONG_CHARACTERS, _BRIEF_CHARACTERS = 1_000, 100  # of one text in it
 _APPRISE_URGENCY = {"page": "failure", "ticket": "warning", "info": "info"}
 _PAGERDUTY_SEVERITY = {"page": "critical", "ticket": "warning", "info": "info"}
 
