@@ -25,7 +25,7 @@ from components.artifact import read_json, write_json
 from components.calibrating import Calibrator, Floats
 from components.encoding import Encoder
 from components.errors import DataError, IntegrityError
-from components.log import IMPRESSION, TIME, LogSchema
+from components.log import IMPRESSION, TIME, LogSchema, microseconds
 from components.strict import Strict, parse
 
 ONNX_IDS = "ids"
@@ -243,8 +243,7 @@ def _time(value: object, number: int, name: str) -> int:
         moment = datetime.datetime.fromisoformat(value)
     except ValueError as error:
         raise DataError(f"{expected}; got {_shown(value)}") from error
-    moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=datetime.UTC)
-    return (moment - datetime.datetime.fromtimestamp(0, datetime.UTC)) // datetime.timedelta(microseconds=1)
+    return microseconds(moment)
 
 
 def _shown(value: object) -> str:

@@ -15,10 +15,9 @@ import numpy as np
 import polars as pl
 
 from components.artifact import map_array, read_json, write_array, write_json
-from components.checking.reading import microseconds
 from components.errors import ConfigError, DataError, IntegrityError
 from components.hashing import hash_strings, mix_integer, mix_integers
-from components.log import CLICK, MICROSECONDS_AN_HOUR, TIME, CleanLog
+from components.log import CLICK, MICROSECONDS_AN_HOUR, TIME, CleanLog, microseconds
 from components.strict import Strict, parse
 
 SPLIT_NAMES = ("train", "tune", "calibrate", "test")

@@ -58,7 +58,7 @@ def run_one_stage(
 def fetch(root: Path, only: Sequence[str]) -> None:
     """Bring the window's raw log near, pin the champion and what it served; `only` some of these three if given."""
     from pipeline.fetching import bring_log
-    from pipeline.served import bring_served
+    from pipeline.served.joining import bring_served
 
     unknown = sorted(set(only) - set(INPUTS))
     if unknown:

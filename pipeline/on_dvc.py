@@ -33,7 +33,10 @@ HEADER = """\
 # Written by `python -m pipeline wire` from the signatures in pipeline/stages.py; edit those and write it anew.
 """
 _POLL_SECONDS = 0.1
-_FETCH_FILES = ("pipeline/fetching.py", "pipeline/served.py")
+_FETCH_FILES = (
+    "pipeline/fetching.py",
+    *(f"pipeline/served/{name}.py" for name in ("__init__", "columns", "joining", "reading")),
+)
 _OTHER_FILES_READ = {"pack": ("requirements.lock",)}  # the lineage holds its digest
 _SCHEMA_AND_SOURCE = ["schema", "source"]
 

@@ -12,11 +12,11 @@ import polars as pl
 
 from components import sources
 from components.errors import ConfigError
-from components.log import CLICK, IMPRESSION, TIME, RawLog, Window
+from components.log import CLICK, IMPRESSION, TIME, RawLog, Window, microseconds
 from components.scoring import Scorer
 from components.sources import BROKEN, NUMBER, SOURCE
 from components.workbench import Progress
-from pipeline.served import BatchWriter, microseconds
+from pipeline.served.writing import BatchWriter
 
 
 @dataclass(frozen=True)

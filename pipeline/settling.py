@@ -16,7 +16,7 @@ import yaml
 
 from components.champion import Champion
 from components.errors import IntegrityError
-from components.log import ServedLog
+from components.log import SERVED_BUNDLE, ServedLog
 from components.watching import WatchParams
 from pipeline.acts import fetch, prepare
 from pipeline.outside import registry_of
@@ -26,7 +26,6 @@ from pipeline.run import Workspace
 from pipeline.runs import read_order
 
 SETTLED = "settled"
-_BUNDLE = "bundle"
 
 
 def settle(root: Path) -> None:
@@ -47,9 +46,9 @@ def settle(root: Path) -> None:
 
 def _most_served(served: ServedLog) -> str | None:
     """The digest of the bundle that served most rows; None where no row was served."""
-    rows = served.scan().drop_nulls(_BUNDLE).group_by(_BUNDLE).len()
-    counts = rows.sort(["len", _BUNDLE], descending=True).head(1).collect()
-    return str(counts[_BUNDLE][0]) if counts.height else None
+    rows = served.scan().drop_nulls(SERVED_BUNDLE).group_by(SERVED_BUNDLE).len()
+    counts = rows.sort(["len", SERVED_BUNDLE], descending=True).head(1).collect()
+    return str(counts[SERVED_BUNDLE][0]) if counts.height else None
 
 
 def _pin(workspace: Workspace, digest: str) -> bool:

@@ -27,7 +27,7 @@ from pipeline.params import read_settings
 from pipeline.run import Workspace
 from pipeline.run_acts import close_run, open_run
 from pipeline.runs import Done, Ledger
-from pipeline.served import BatchWriter
+from pipeline.served.writing import BatchWriter
 from pipeline.settling import settle
 
 REPO = Path(__file__).parents[1]

@@ -14,15 +14,10 @@ import pytest
 from components.errors import ConfigError, DataError, IntegrityError
 from components.log import Field, Partition, RawLog, ServedLog, TimeColumn, Window
 from pipeline.score_batch import score_raw_log
-from pipeline.served import (
-    ServedWriter,
-    bring_served,
-    join_clicks,
-    served_log_of,
-    served_rows,
-    served_schema,
-    served_table,
-)
+from pipeline.served.columns import served_schema, served_table
+from pipeline.served.joining import bring_served, join_clicks, served_log_of
+from pipeline.served.reading import served_rows
+from pipeline.served.writing import ServedWriter
 from tests.served_world import DAY, DIGEST, START, World, make_world
 
 EVERYTHING = Window(None, None, None)

@@ -24,7 +24,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from components.errors import IntegrityError
 from components.log import Window
 from components.manifest import write_manifest
-from pipeline.served import served_rows
+from pipeline.served.reading import served_rows
 from pipeline.service import ServeParams, load_bundle
 from tests.served_world import START, World, make_world
 

@@ -21,7 +21,7 @@ from components.calibrating import Calibrator
 from components.log import Window
 from components.manifest import verify_manifest, write_manifest
 from components.scoring import Scorer
-from pipeline.served import served_rows
+from pipeline.served.reading import served_rows
 from tests.registry_world import challenger, registry_in
 from tests.served_world import World, make_world
 from tests.test_service import PARAMS, figure, records_of

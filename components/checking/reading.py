@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import operator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from components.log import CLICK, IMPRESSION, ROW, TIME, LogSchema, RawLog, Window
+from components.log import CLICK, IMPRESSION, ROW, TIME, LogSchema, RawLog, Window, microseconds
 from components.sources.standard import BROKEN, FIRST_PLAUSIBLE, LAST_PLAUSIBLE, NUMBER, PART, SOURCE
 
 # The tables' own grain: part of the format, since the bytes depend on it.
@@ -165,13 +164,6 @@ def sink_table(table: pl.LazyFrame, path: Path) -> pl.LazyFrame:
     )
     assert sink is not None
     return sink
-
-
-def microseconds(moment: datetime) -> int:
-    """Microseconds since 1970 UTC; a moment without a zone is UTC."""
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    since = aware.astimezone(UTC) - datetime(1970, 1, 1, tzinfo=UTC)
-    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
 def _is_outside(schema: LogSchema, window: Window) -> pl.Expr:

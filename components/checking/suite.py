@@ -21,9 +21,9 @@ import numpy as np
 import polars as pl
 
 from components.checking.params import CheckParams
-from components.checking.reading import ROW_GROUP_ROWS, microseconds
+from components.checking.reading import ROW_GROUP_ROWS
 from components.errors import DataError
-from components.log import CLICK, IMPRESSION, ROW, TIME, CheckResult, LogSchema, Window
+from components.log import CLICK, IMPRESSION, ROW, TIME, CheckResult, LogSchema, Window, microseconds
 
 SAMPLE_GROUPS = 4
 _LABEL = "sample"

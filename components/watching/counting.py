@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from components.log import CLICK, IMPRESSION, TIME
+from components.log import CLICK, IMPRESSION, SERVED_BUNDLE, SERVED_SCORE, TIME
 from components.profiling import FieldBins, ReferenceProfile, Tally, count_rows
 from components.profiling.binning import Counts, Floats
 from components.profiling.tally import UNKNOWN_CLICK
@@ -21,8 +21,6 @@ from components.watching.reference import QualityReference
 from components.watching.terms import Mask, Terms
 from components.workbench import Workbench
 
-SERVED_SCORE = "score"
-SERVED_BUNDLE = "bundle"
 OWN_COLUMNS = {
     IMPRESSION: pl.String,
     TIME: pl.Int64,

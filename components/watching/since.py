@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import polars as pl
 
-from components.log import TIME
+from components.log import SERVED_BUNDLE, TIME, moment_of
 from components.profiling import FieldBins
-from components.watching.counting import SERVED_BUNDLE, Yardstick, count
+from components.watching.counting import Yardstick, count
 from components.watching.fields import measure_counts
 from components.watching.limits import Levels, Limits
 
@@ -41,4 +40,4 @@ def first_seen(
 
 def iso(microseconds: int) -> str:
     """A moment in microseconds since 1970 as ISO 8601, UTC."""
-    return (datetime.fromtimestamp(0, UTC) + timedelta(microseconds=microseconds)).isoformat()
+    return moment_of(microseconds).isoformat()

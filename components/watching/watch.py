@@ -6,14 +6,13 @@ Shape letters: R rows of a chunk.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import polars as pl
 
 from components.champion import Champion
 from components.errors import DataError, IntegrityError
-from components.log import MICROSECONDS_AN_HOUR, TIME, ServedLog
+from components.log import MICROSECONDS_AN_HOUR, SERVED_BUNDLE, SERVED_SCORE, TIME, ServedLog, microseconds
 from components.profiling import ReferenceProfile
 from components.profiling.binning import Counts
 from components.profiling.profile import SCORE
@@ -21,8 +20,6 @@ from components.scoring import Scorer
 from components.watching.clicks import measure_quality
 from components.watching.counting import (
     OWN_COLUMNS,
-    SERVED_BUNDLE,
-    SERVED_SCORE,
     Seen,
     Yardstick,
     column_type,
@@ -41,8 +38,6 @@ from components.watching.summing import notes_of, summary_of
 from components.watching.terms import Terms
 from components.watching.words import Evidence, find, notable, status_of
 from components.workbench import Workbench
-
-_MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
@@ -228,7 +223,7 @@ def _yardstick(
     """Clicks are final `label_delay_hours` before the moment as of which the log is known: the window's own, or its end."""
     window = served_log.request.window
     start, end, known = (
-        None if moment is None or not profile.binning.has_time else _microseconds(moment)
+        None if moment is None or not profile.binning.has_time else microseconds(moment)
         for moment in (window.start, window.end, window.as_of or window.end)
     )
     final_before = None if known is None else known - _hours(params.label_delay_hours)
@@ -262,8 +257,3 @@ def _evenly(num_rows: int, wanted: int) -> Counts:
 
 def _hours(hours: float) -> int:
     return round(hours * MICROSECONDS_AN_HOUR)
-
-
-def _microseconds(moment: datetime) -> int:
-    moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-    return (moment - datetime.fromtimestamp(0, UTC)) // _MICROSECOND

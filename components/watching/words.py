@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from components.log import TIME
+from components.log import SERVED_BUNDLE, TIME
 from components.watching.catalog import CHECKS
 from components.watching.clicks import changes_by_score
-from components.watching.counting import SERVED_BUNDLE, Seen, Yardstick
+from components.watching.counting import Seen, Yardstick
 from components.watching.drift import Finding, Measure, Status
 from components.watching.fields import movers, vanished
 from components.watching.limits import Levels, Limits

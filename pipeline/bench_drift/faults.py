@@ -10,14 +10,14 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
 from components.champion import Champion
-from components.log import ServedLog, Window
+from components.log import ServedLog, Window, moment_of
 from components.watching.watch import WatchParams, compare_served
 from components.workbench import Progress, Workbench
 from pipeline.bench_drift.kept import Kept
@@ -91,7 +91,7 @@ def _try_fault(
 
 
 def _found(champion: Champion, world: BenchWorld, rows: pl.DataFrame, params: WatchParams) -> set[tuple[str, str]]:
-    start = datetime.fromtimestamp(0, UTC) + timedelta(microseconds=START)
+    start = moment_of(START)
     window = Window(start, start + timedelta(hours=1), None)
     with tempfile.TemporaryDirectory(prefix="ctr-bench-drift-") as name:
         folder = Path(name)

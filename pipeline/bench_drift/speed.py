@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from components.champion import Champion
 from components.errors import OutsideError
-from components.log import LogRequest, ServedLog, SourceParams, Window
+from components.log import LogRequest, ServedLog, SourceParams, Window, moment_of
 from components.strict import parse
 from components.watching import WatchParams, watch_served
 from components.workbench import Progress, Workbench
@@ -75,7 +75,7 @@ def watch_written(name: str) -> None:
     params = parse(WatchParams, json.loads((folder / "params.json").read_text("utf-8")), "params", OutsideError)
     world = make_world(40, 1)
     champion: Champion = world.champion(np.random.default_rng(1), 200_000, days=7)
-    end = datetime.fromtimestamp(0, UTC) + timedelta(microseconds=START + 2 * _DAY_HOURS * HOUR)
+    end = moment_of(START + 2 * _DAY_HOURS * HOUR)
     request = LogRequest(
         "bench", SourceParams("table", ("rows.csv",), {}), world.schema, Window(None, end, end + timedelta(days=2))
     )

@@ -23,7 +23,8 @@ from components.manifest import verify_manifest
 from components.profiling.binning import Floats
 from components.scoring import Scorer, rows_from_records
 from components.strict import Strict
-from pipeline.served import ServedWriter, served_table
+from pipeline.served.columns import served_table
+from pipeline.served.writing import ServedWriter
 
 logger = logging.getLogger("ctr.service")
 
