@@ -101,6 +101,15 @@ def book_of(workspace: Workspace) -> Book:
     return book_at(home, os.environ, read_environment(home).environment, read_settings(workspace.root).log)
 
 
+def incident_of(workspace: Workspace, check: str, slice_name: str) -> str:
+    """The name of an incident of this log's champion, as the book has it."""
+    from pipeline.alerting.alert import dedup_key
+    from pipeline.alerting.book import model_of
+
+    environment = read_environment(home_of(workspace)).environment
+    return dedup_key(environment, model_of(read_settings(workspace.root).log), check, slice_name)
+
+
 def champion_near(workspace: Workspace, scratch: Path) -> Champion:
     """The champion's bundle brought into scratch; raises ConfigError before the first promotion."""
     place = scratch / "champion"

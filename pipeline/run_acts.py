@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from components.errors import ConfigError, DataError, OutsideError
 from components.manifest import verify_manifest
 from pipeline.on_dvc import read_end
-from pipeline.outside import book_of, champion_architecture, desk_of, read_environment
+from pipeline.outside import book_of, champion_architecture, desk_of, incident_of, read_environment
 from pipeline.params import read_settings
 from pipeline.resources import read_resources
 from pipeline.run import Workspace
@@ -201,9 +201,8 @@ def _is_blocked(home: Path, reason: str) -> bool:
 
 def _settle(home: Path, dag: str) -> None:
     """A run that came to its end settles what was told of earlier ones; only where something was told."""
-    checks = ("run_failed", "data_late")
     open_ones = book_of(Workspace(home)).state().incidents
-    told = [check for check in checks if any(key.endswith(f"/{check}/{dag}") for key in open_ones)]
+    told = [check for check in ("run_failed", "data_late") if incident_of(Workspace(home), check, dag) in open_ones]
     if not told:
         return
     from pipeline.alerting.warning import settle_alert

@@ -22,10 +22,13 @@ from components.errors import ConfigError
 from components.log import IMPRESSION, TIME, ServedLog
 from components.manifest import verify_manifest, write_manifest
 from components.watching import WatchParams
-from pipeline.outside import registry_of
+from pipeline.alerting.alert import make_alert
+from pipeline.alerting.warning import raise_alert
+from pipeline.on_dvc import record_end
+from pipeline.outside import book_of, desk_of, registry_of
 from pipeline.params import read_settings
 from pipeline.run import Workspace
-from pipeline.run_acts import close_run, open_run
+from pipeline.run_acts import close_run, open_run, tell
 from pipeline.runs import Done, Ledger
 from pipeline.served.writing import BatchWriter
 from pipeline.settling import settle
@@ -159,3 +162,31 @@ def test_a_failed_runs_worktree_is_kept_for_the_stated_days_and_then_removed(no_
         os.utime(order, (time.time() - days * 86_400, time.time() - days * 86_400))
     close_run(no_champion, folders["now"], "manual", False)
     assert [name for name, folder in folders.items() if folder.is_dir()] == ["young", "now"]
+
+
+def _watched_to_its_end(home: Path, name: str) -> Path:
+    folder = home / "runs" / f"monitor--{name}"
+    assert open_run(home, folder, END - timedelta(hours=1), END, "manual", "") == 0
+    for look in (folder, folder / "settled"):
+        look.mkdir(exist_ok=True)
+        record_end(Workspace(look), "warn", 0)
+    return folder
+
+
+def test_a_run_that_ends_settles_what_was_told_of_its_flow_and_no_incident_whose_name_ends_alike(
+    no_champion: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Workspace(no_champion)
+    desk = desk_of(place)
+    words = "clicks of one app", "is a slice with a name of its own"
+    alert = make_alert("auc", "app=a/run_failed/monitor", "page", *words, desk.params, desk.environment, desk.model)
+    raise_alert(desk, alert)
+    monkeypatch.setenv("CTR_SLACK_WEBHOOK_FILE", str(tmp_path / "absent"))
+    close_run(no_champion, _watched_to_its_end(no_champion, "first"), "manual", False)
+    monkeypatch.delenv("CTR_SLACK_WEBHOOK_FILE")
+    assert set(book_of(place).state().incidents) == {alert.dedup_key}, "nobody was to be told of anything"
+
+    tell(no_champion, "monitor--second", "monitor", "fetch", "exit 75", "")
+    assert len(book_of(place).state().incidents) == 2
+    close_run(no_champion, _watched_to_its_end(no_champion, "second"), "manual", False)
+    assert set(book_of(place).state().incidents) == {alert.dedup_key}
