@@ -107,6 +107,15 @@ def _plain(content: Any) -> Any:
     return content
 
 
+def flush(path: Path) -> None:
+    """Have a file's bytes, or a folder's list of files, on disk when this returns."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def link_files(source: Path, target: Path, but: frozenset[str] | set[str] = frozenset()) -> None:
     """Hard-link (or, across file systems, copy) every file below `source` into `target`; not the top-level `but`."""
     target.mkdir(parents=True, exist_ok=True)

@@ -19,6 +19,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from components.artifact import flush
 from components.errors import ConfigError, IntegrityError
 
 FILE_NAME = "checkpoint.safetensors"
@@ -46,16 +47,10 @@ def save_checkpoint(
         metadata={"identity": json.dumps(identity, sort_keys=True), "facts": json.dumps(facts, sort_keys=True)},
     )
     unfinished = folder / f"{FILE_NAME}.{os.getpid()}.unfinished"
-    with unfinished.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    unfinished.write_bytes(content)
+    flush(unfinished)
     unfinished.replace(folder / FILE_NAME)
-    directory = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    flush(folder)
 
 
 def load_checkpoint(

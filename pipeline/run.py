@@ -18,6 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from components.artifact import flush
 from components.errors import ConfigError, IntegrityError, OutsideError, Stopped
 from components.workbench import Progress, Workbench
 
@@ -120,8 +121,8 @@ def flush_folder(folder: Path) -> None:
     """Flush every file and folder below `folder`, and itself, to disk."""
     for directory, _, files in os.walk(folder, topdown=False):
         for name in files:
-            _flush(Path(directory) / name)
-        _flush(Path(directory))
+            flush(Path(directory) / name)
+        flush(Path(directory))
 
 
 def put_in_place(new: Path, place: Path) -> None:
@@ -130,7 +131,7 @@ def put_in_place(new: Path, place: Path) -> None:
         _exchange(new, place)
     else:
         new.rename(place)
-    _flush(place.parent)
+    flush(place.parent)
 
 
 def _exchange(one: Path, other: Path) -> None:
@@ -141,14 +142,6 @@ def _exchange(one: Path, other: Path) -> None:
         if number in (errno.EINVAL, errno.ENOSYS):
             raise OSError(number, "this file system cannot exchange two folders; keep artifacts on ext4, xfs or btrfs")
         raise OSError(number, os.strerror(number))
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 class StopFlag:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from components.artifact import read_json, write_json
+from components.artifact import flush, read_json, write_json
 from components.errors import IntegrityError
 from components.strict import Strict, parse
 from pipeline.alerting.state import EMPTY, State
@@ -75,11 +75,6 @@ def write_whole(path: Path, content: Strict) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".{path.name}.{os.getpid()}")
     write_json(new, content)
-    for place, flags in ((new, os.O_RDWR), (None, os.O_RDONLY)):
-        if place is None:
-            new.replace(path)
-        handle = os.open(place or path.parent, flags)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    flush(new)
+    new.replace(path)
+    flush(path.parent)

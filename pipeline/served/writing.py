@@ -12,7 +12,7 @@ from pathlib import Path
 
 import polars as pl
 
-from components.artifact import write_table
+from components.artifact import flush, write_table
 from components.log import CLICK, MICROSECONDS_AN_HOUR, TIME, LogSchema, moment_of
 from components.profiling.binning import Floats
 from pipeline.served.columns import served_schema, served_table
@@ -62,9 +62,9 @@ class ServedWriter:
         finally:
             os.close(handle)
         if is_new:
-            _flush_folder(path.parent)
+            flush(path.parent)
         if is_new_folder:
-            _flush_folder(self._folder)
+            flush(self._folder)
 
 
 class BatchWriter:
@@ -89,10 +89,9 @@ class BatchWriter:
             path = place / f"{self._name}-{self._num_chunks:05d}.parquet"
             hidden = place / f".{path.name}.{os.getpid()}"
             write_table(hidden, part)
-            with hidden.open("rb") as file:
-                os.fsync(file.fileno())
+            flush(hidden)
             hidden.rename(path)
-            _flush_folder(place)
+            flush(place)
             self._earlier.discard(path)
         self._num_chunks += 1
 
@@ -100,11 +99,3 @@ class BatchWriter:
         """Remove what an earlier scoring of the same log wrote beyond this one."""
         for path in self._earlier:
             path.unlink()
-
-
-def _flush_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
