@@ -46,7 +46,7 @@ def run_one_stage(
     """Run one stage and record how it ended, for whoever started it through DVC."""
     workspace = Workspace(root.absolute())
     with _recorded(workspace, verb), shown_progress(verb) as progress:
-        from pipeline.stages import LINE  # seconds, in which a stage may be killed or stopped too
+        from pipeline.stages import LINE
 
         verbs = [stage.verb for stage in LINE.stages]
         if verb not in verbs:

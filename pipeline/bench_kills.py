@@ -28,7 +28,7 @@ from pipeline import __main__ as command_line
 from pipeline import acts, stages
 
 assert acts, "imported here, so that each process starts with everything loaded"
-assert stages.LINE.stages, "the same"
+assert stages.LINE.imported_types(), "the same"
 
 # So few rows and epochs that a search takes seconds; every step leaves a checkpoint.
 _OPTIONS = {"rows_per_week": 1_500, "num_users": 200, "num_items": 100}

@@ -199,11 +199,12 @@ def workbench_for(verb: str, workspace: Workspace, options: RunOptions, stop: St
 
 def run_stage(stage: Stage, workspace: Workspace, settings: Settings, options: RunOptions) -> None:
     """Load what `stage` reads, call it, and put its artifact in place of the old one."""
+    types = stage.imported()  # seconds, in which it may be killed or stopped too
     stop = StopFlag()
     with stop_signals(stop), workbench_for(stage.verb, workspace, options, stop) as workbench:
-        arguments: dict[str, Any] = {name: workspace.read(name, kind) for name, kind in stage.reads.items()}
+        arguments: dict[str, Any] = {name: workspace.read(name, types[name]) for name in stage.reads}
         if stage.params is not None:
-            arguments["params"] = settings.section(stage.verb, stage.params)
+            arguments["params"] = settings.section(stage.verb, types["params"])
         if "request" in stage.lent:
             arguments["request"] = settings.request()
         if "workbench" in stage.lent:

@@ -2,28 +2,37 @@
 
 A parameter's name is the artifact it reads, its type what it must be; `makes` says what it yields. Wrong wiring fails
 when this file is imported, and `dvc.yaml` is written from these signatures.
+
+What a stage names is imported when it is asked to run, and then only that (pipeline/stage.py reads the block below):
+the line as a whole stands on torch, a judge does not.
 """
 
-from components import checking, encoding, evaluating, exporting, judging, packing, splitting, training, watching
-from components.autopi import searching
-from components.autopi.architecture import FoundArchitecture
-from components.autopi.searching import SearchParams
-from components.champion import Champion
-from components.checking import CheckParams
-from components.encoding import Encoded, EncodeParams
-from components.evaluating import EvaluateParams, Evaluation
-from components.exporting import CalibrateParams
-from components.judging import JudgeParams, Verdict
-from components.log import CleanLog, LogRequest, RawLog, ServedLog
-from components.packing import Bundle, PackParams
-from components.scoring import Scorer
-from components.splitting import SplitParams, Splits
-from components.training import TrainedRanker, TrainParams
-from components.watching import Drift, WatchParams
-from components.workbench import Workbench
-from pipeline.stage import Line
+from __future__ import annotations
 
-LINE = Line(inputs={"raw_log": RawLog, "champion": Champion, "served_log": ServedLog})
+from typing import TYPE_CHECKING
+
+from pipeline.stage import Line, later_imports
+
+if TYPE_CHECKING:
+    from components import checking, encoding, evaluating, exporting, judging, packing, splitting, training, watching
+    from components.autopi import searching
+    from components.autopi.architecture import FoundArchitecture
+    from components.autopi.searching import SearchParams
+    from components.champion import Champion
+    from components.checking import CheckParams
+    from components.encoding import Encoded, EncodeParams
+    from components.evaluating import EvaluateParams, Evaluation
+    from components.exporting import CalibrateParams
+    from components.judging import JudgeParams, Verdict
+    from components.log import CleanLog, LogRequest, RawLog, ServedLog
+    from components.packing import Bundle, PackParams
+    from components.scoring import Scorer
+    from components.splitting import SplitParams, Splits
+    from components.training import TrainedRanker, TrainParams
+    from components.watching import Drift, WatchParams
+    from components.workbench import Workbench
+
+LINE = Line({"raw_log": "RawLog", "champion": "Champion", "served_log": "ServedLog"}, later_imports(__file__))
 makes = LINE.makes
 
 

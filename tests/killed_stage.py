@@ -10,7 +10,7 @@ import torch
 
 from pipeline import acts, stages
 
-assert stages.LINE.stages, "imported here, so that each process starts with everything loaded"
+assert stages.LINE.imported_types(), "imported here, so that each process starts with everything loaded"
 
 
 def run_step(root: Path, verb: str) -> None:

@@ -21,7 +21,7 @@ from tests.killed_stage import run_step
 
 REPO = Path(__file__).parents[1]
 STEPS = ("fetch", *(stage.verb for stage in LINE.stages if stage.verb != "watch"))
-KINDS = LINE.inputs | {stage.makes: stage.result for stage in LINE.stages}
+KINDS = LINE.imported_types()
 KILLS_A_STEP = int(os.environ.get("CTR_FAULT_KILLS", "1"))  # `make faults` asks for more
 
 _processes = multiprocessing.get_context("forkserver")

@@ -7,6 +7,8 @@ slicing        the rows by a field's values
 measuring      evaluate_scorers: raw rows in, figures out
 """
 
+from typing import TYPE_CHECKING, Any
+
 from components.evaluating.evaluation import (
     CalibrationGain,
     Comparison,
@@ -19,8 +21,10 @@ from components.evaluating.evaluation import (
     RankerCost,
     SliceFigures,
 )
-from components.evaluating.measuring import evaluate_scorers
 from components.evaluating.params import EvaluateParams
+
+if TYPE_CHECKING:
+    from components.evaluating.measuring import evaluate_scorers
 
 __all__ = [
     "CalibrationGain",
@@ -36,3 +40,12 @@ __all__ = [
     "SliceFigures",
     "evaluate_scorers",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """`evaluate_scorers`, which needs torch, is imported where it is asked for: who only reads an evaluation needs none."""
+    if name != "evaluate_scorers":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from components.evaluating.measuring import evaluate_scorers
+
+    return evaluate_scorers
