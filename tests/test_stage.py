@@ -161,7 +161,9 @@ def test_every_stage_of_the_line_can_be_imported() -> None:
 
 LIGHT = """
 import sys
-from pipeline import __main__, acts, alerting, fetching, served
+from pipeline import __main__, acts, alerting, fetching, promotion, run_acts, served
+from pipeline.registry import bundles, champions
+from components.packing import verify_bundle
 from pipeline.alerting import warning
 from pipeline.stages import LINE
 for verb in ("check", "split", "encode", "judge", "watch"):
@@ -172,6 +174,6 @@ print(sorted(set(heavy) & set(sys.modules)))
 
 
 def test_no_step_but_those_with_a_network_imports_torch_when_it_starts() -> None:
-    """All of them in one process: fetch, warn and five stages; `pack` reads the trained ranker and so needs torch."""
+    """All of them in one process: the acts, warn and promote among them, and five stages; `pack` reads the ranker and needs torch."""
     done = subprocess.run([sys.executable, "-c", LIGHT], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
