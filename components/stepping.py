@@ -8,11 +8,14 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.optim.swa_utils import AveragedModel
 
 from components.rankers import Ranker
+from components.strict import Strict
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Logits (B,) and clicks (B,) -> their mean loss, a scalar in nats."""
@@ -22,13 +25,48 @@ _M_MMAP_THRESHOLD, _MMAP_THRESHOLD_BYTES = -3, 32 << 20
 _M_TRIM_THRESHOLD, _TRIM_THRESHOLD_BYTES = -1, 1 << 30
 
 
-def adam(ranker: Ranker, learning_rate: float, embedding_l2: float) -> torch.optim.Adam:
+@dataclass(frozen=True)
+class TermLearning(Strict):
+    """How the terms beside a found network learn: few numbers, nothing above them, so other ones than the network's.
+
+    rate_factor   their learning rate, as a multiple of the network's
+    embedding_l2  the penalty on their tables E is L2/2 * ||E||^2 a batch
+    """
+
+    rate_factor: float
+    embedding_l2: float
+
+    def promises(self) -> dict[str, bool]:
+        """What must hold of these numbers, in words, and whether it does."""
+        return {"terms.rate_factor > 0": self.rate_factor > 0, "terms.embedding_l2 >= 0": self.embedding_l2 >= 0}
+
+
+def adam(ranker: Ranker, learning_rate: float, embedding_l2: float, terms: TermLearning) -> torch.optim.Adam:
     """Adam whose weight decay, coupled and on embeddings only, is the gradient of embedding_l2/2 * ||E||^2."""
-    embeddings = ranker.embedding_parameters()
-    tables = {id(parameter) for parameter in embeddings}
-    others = [parameter for parameter in ranker.parameters() if id(parameter) not in tables]
-    groups = [{"params": embeddings, "weight_decay": embedding_l2}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.Adam(groups, lr=learning_rate, fused=True)
+    term_tables, term_weights = ranker.term_parameters()
+    apart = {id(parameter) for parameter in (*term_tables, *term_weights)}
+    embeddings = [table for table in ranker.embedding_parameters() if id(table) not in apart]
+    apart |= {id(table) for table in embeddings}
+    others = [parameter for parameter in ranker.parameters() if id(parameter) not in apart]
+    groups = [_group(embeddings, embedding_l2, 1.0), _group(others, 0.0, 1.0)]
+    if term_tables:
+        groups += [
+            _group(term_tables, terms.embedding_l2, terms.rate_factor),
+            _group(term_weights, 0.0, terms.rate_factor),
+        ]
+    optimizer = torch.optim.Adam(groups, fused=True)
+    set_rate(optimizer, learning_rate)
+    return optimizer
+
+
+def _group(parameters: list[torch.nn.Parameter], l2: float, rate_factor: float) -> dict[str, Any]:
+    return {"params": parameters, "weight_decay": l2, "rate_factor": rate_factor}
+
+
+def set_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
+    """From the next step on, of an optimizer that `adam` made."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate * group["rate_factor"]
 
 
 def take_step(

@@ -50,6 +50,7 @@ def write_search(root: Path, **search: Any) -> Settings:
     knobs = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
     knobs["search"] |= _SEARCH
     knobs["search"]["trial"] |= _TRIAL
+    knobs["search"]["terms"]["orders"] = []
     preset = yaml.safe_load((root / "logs" / "tests.yaml").read_text(encoding="utf-8"))
     preset["search"] |= {"batch_rows": 512, "max_epochs": 2, "trial_rung_epochs": [0.5, 1.0]} | search
     (root / "params.yaml").write_text(yaml.safe_dump(knobs), encoding="utf-8")

@@ -114,6 +114,18 @@ def fm(weights: Weights, row: Sequence[int]) -> float:
     return main_effects(weights, row) + pair_sum(vectors(weights, row))
 
 
+def term_effects(weights: Weights, row: Sequence[int], terms: Sequence[Sequence[int]], name: str) -> float:
+    table = vectors(weights, row, f"{name}embedding.table")
+    total = sum(flat(vectors(weights, row, f"{name}main.table")))
+    for weight, fields in zip(weights[f"{name}weights_t"], terms, strict=True):
+        total += float(weight) * sum(math.prod(table[field][place] for field in fields) for place in range(WIDTH))
+    return total
+
+
+def fwfm(weights: Weights, row: Sequence[int]) -> float:
+    return float(weights["bias"][0]) + term_effects(weights, row, PAIRS, "terms.")
+
+
 def ffm(weights: Weights, row: Sequence[int]) -> float:
     table = vectors(weights, row)
 
@@ -373,6 +385,7 @@ def autorec(weights: Weights, row: Sequence[int]) -> float:
 BY_HAND: dict[str, Callable[[Weights, Sequence[int]], float]] = {
     "linear": linear,
     "fm": fm,
+    "fwfm": fwfm,
     "ffm": ffm,
     "hofm": hofm,
     "afm": afm,

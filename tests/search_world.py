@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from components.autopi.operators import PAPER_OPERATORS
-from components.autopi.search_params import SearchParams, TrialParams
+from components.autopi.search_params import SearchParams, TermSearchParams, TrialParams
+from components.stepping import TermLearning
 from components.workbench import Workbench
 
 PARAMS = SearchParams(
@@ -36,6 +37,9 @@ PARAMS = SearchParams(
     cost_measure="flops",
     cost_price=0.0,
     checkpoint_seconds=0.0,
+    terms=TermSearchParams(
+        orders=(), max_epochs=4, first_pruning=2, min_errors=1.0, learning_rate=0.02, embedding_l2=1e-4
+    ),
     trial=TrialParams(
         num_candidates=6,
         supernet_share=0.0,
@@ -45,6 +49,7 @@ PARAMS = SearchParams(
         weight_averaging=0.9,
         dropout=0.1,
         hidden_widths=(),
+        terms=TermLearning(1.0, 1e-4),
     ),
     trial_embedding_l2=0.001,
     trial_rung_epochs=(0.5, 1.0, 2.0),

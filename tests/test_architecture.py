@@ -34,7 +34,19 @@ def cells(draw: st.DrawFn, name: str) -> Cell:
     return Cell(NUM_INPUTS[name], tuple(nodes))
 
 
-architectures = st.builds(Architecture, st.integers(1, 99), cells("interaction"), cells("ensemble"))
+@st.composite
+def terms(draw: st.DrawFn, num_fields: int) -> tuple[tuple[int, ...], ...]:
+    if num_fields < 2:
+        return ()
+    fields = st.sets(st.integers(0, num_fields - 1), min_size=2, max_size=3).map(lambda found: tuple(sorted(found)))
+    return tuple(draw(st.lists(fields, max_size=4, unique=True)))
+
+
+architectures = st.integers(1, 99).flatmap(
+    lambda count: st.builds(
+        Architecture, st.just(count), cells("interaction"), cells("ensemble"), st.booleans(), terms(count)
+    )
+)
 
 
 @settings(max_examples=100, deadline=None)
@@ -61,6 +73,8 @@ def test_the_line_means_what_it_says() -> None:
     assert architecture.interaction.nodes[1] == (Edge(0, "skip", 0.25), Edge(1, "senet", None))
     assert architecture.ensemble.nodes[1] == (Edge(2, "convolution_1d", None),)
     assert architecture.operators() == ("fm", "skip", "senet", "skip", "fm", "convolution_1d")
+    assert architecture.terms == ()
+    assert Architecture.from_text(f"{LINE} | terms 3x8 0x4x9", "here").terms == ((3, 8), (0, 4, 9))
 
 
 @pytest.mark.parametrize(
@@ -75,6 +89,10 @@ def test_the_line_means_what_it_says() -> None:
         ("10 fields", "0 fields", "at least one field"),
         ("10 fields | ", "", "no architecture"),
         (" | ensemble", "", "no architecture"),
+        ("convolution_1d(2)", "convolution_1d(2) | terms 3x10", "3x10 is not two or more of the fields 0 to 9"),
+        ("convolution_1d(2)", "convolution_1d(2) | terms 4x3", "4x3 is not two or more"),
+        ("convolution_1d(2)", "convolution_1d(2) | terms 3", "term 3 is not two or more"),
+        ("convolution_1d(2)", "convolution_1d(2) | terms 3x4 3x4", "not distinct"),
     ],
 )
 def test_what_is_no_network_is_refused_in_words(old: str, new: str, words: str) -> None:

@@ -56,6 +56,9 @@ def test_a_mixed_difference_keeps_one_interaction_and_drops_everything_else() ->
         # A product of the node with a linear map of itself has pairs and no triples; the next such product has them.
         ("interaction cross_layer(0) | ensemble skip(0)+skip(1)", True, False),
         ("interaction cross_layer(0) | ensemble cross_layer(0)+skip(1)", True, True),
+        # Terms beside the cells express their own fields and no others.
+        ("interaction skip(0) | ensemble skip(0)+skip(1) | terms 0x3 1x2", True, False),
+        ("interaction skip(0) | ensemble skip(0)+skip(1) | terms 0x1 1x2x4", False, True),
         # The second embedding's edge counts as well as the first's.
         ("interaction skip(0) | ensemble skip(0)+gate(1)", True, True),
         ("interaction skip(0) | ensemble skip(0)+self_attention(1)", True, True),

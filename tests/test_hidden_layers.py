@@ -94,7 +94,7 @@ def steps_of(ranker: nn.Module, params: TrainParams) -> list[torch.Tensor]:
     """The losses of twenty steps, each on rows of its own, and then the average's numbers."""
     assert isinstance(ranker, Ranker)
     generator = torch.Generator().manual_seed(4)
-    optimizer = adam(ranker, params.own_learning_rate, params.own_embedding_l2)
+    optimizer = adam(ranker, params.own_learning_rate, params.own_embedding_l2, params.terms)
     average = averaged(ranker, params.weight_averaging)
     torch.manual_seed(5)
     losses = []

@@ -153,6 +153,24 @@ def test_a_head_is_counted_and_learns_like_the_rest() -> None:
     torch.testing.assert_close(headed(ids)[2:3], headed(ids[2:3]))
 
 
+def test_terms_are_added_to_what_the_cells_say() -> None:
+    ids = rows(40)
+    torch.manual_seed(3)
+    plain = network()
+    torch.manual_seed(3)
+    both = network(f"{ALL_OPERATORS} | terms 0x2 0x1x2")
+    assert both.terms is not None
+    torch.testing.assert_close(both(ids), plain(ids) + both.terms(ids))
+    assert float(both.terms(ids).detach().std()) > 0.01
+    tables, weights = both.term_parameters()
+    assert [tuple(one.shape) for one in (*tables, *weights)] == [(18, 1), (18, 4), (2,)]
+    assert plain.term_parameters() == ([], [])
+    # Three main effects; a product of two and one of three, summed over four dimensions, weighted; two sums and the last one.
+    pair, triple = 4 + 3 + 1, 2 * 4 + 3 + 1
+    assert both.count_flops() == plain.count_flops() + (3 - 1) + pair + triple + 2 + 1
+    assert both.count_parameters() == plain.count_parameters() + 2
+
+
 def test_embeddings_are_told_from_the_other_parameters() -> None:
     found = network()
     assert [tuple(table.shape) for table in found.embedding_parameters()] == [(18, 4), (18, 4)]
@@ -195,6 +213,7 @@ def test_every_operator_can_be_a_network_of_its_own(name: str) -> None:
     [
         ALL_OPERATORS,
         "3 fields | interaction logarithmic_layer(0) | ensemble convolution_2d(0)+convolution_2d(1) gate(0)+cross_layer(1)",
+        "3 fields | interaction skip(0) | ensemble skip(0)+skip(1) | terms 0x1 1x2 0x1x2",
     ],
 )
 def test_the_exported_network_gives_the_same_logits_for_any_number_of_rows(line: str, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from components.autopi.architecture import Architecture, Collapse, FoundArchitecture, TrialRecord
+from components.autopi.architecture import Architecture, Collapse, FoundArchitecture, TermEpoch, TrialRecord
 from components.autopi.cost import SearchCost, write_cost
 from pipeline.report.page import page_of
 from pipeline.report.reading import Run, read_run
@@ -71,11 +71,26 @@ def test_the_cost_is_read_from_beside_the_artifacts_and_only_for_the_same_networ
     assert read_run(tmp_path / "artifacts", None).search_cost is None
 
 
+def test_terms_are_named_with_what_tune_would_lose_without_them() -> None:
+    architecture = Architecture.from_text(f"{LINES[0]} | terms 0x1 0x1x2", "here")
+    epochs = (
+        TermEpoch(0, 0.5, 0.6, ((0, 1), (1, 2), (0, 1, 2)), (0.02, 0.0, 0.03)),
+        TermEpoch(1, 0.4, 0.7, ((0, 1), (0, 1, 2)), (0.012346, 0.045678)),
+    )
+    found = dataclasses.replace(FOUND, architecture=architecture, term_epochs=epochs)
+    words = search_in_words(found, None, ("user", "item", "hour"))["terms"]
+    assert "all 3 interactions" in words
+    assert "2 are left" in words
+    assert words.endswith(": user × item × hour (0.04568), user × item (0.01235).")
+    assert "field 0 × field 1 × field 2 (0.04568)" in page_of(run_of(found, None), "")
+
+
 def test_an_architecture_that_was_given_says_so() -> None:
     given = dataclasses.replace(FOUND, strategy="fixed", collapse=None, trials=(), trial_rows=0)
-    assert search_in_words(given, None) == {
+    assert search_in_words(given, None, ()) == {
         "lead": "Nothing was searched: the network was given.",
         "cost": "",
+        "terms": "",
         "trials": "",
         "collapse": "",
     }

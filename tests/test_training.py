@@ -21,6 +21,7 @@ from components.encoding.codes import Vocabulary
 from components.errors import ConfigError, DataError, IntegrityError, Stopped
 from components.log import Field, LogSchema
 from components.rankers import RankerParams
+from components.stepping import TermLearning
 from components.training import Course, EpochRecord, TrainedRanker, TrainParams, build_ranker, train_ranker
 from components.training.fitting import keep_rows
 from components.training.losses import mean_loss
@@ -39,6 +40,7 @@ PARAMS = TrainParams(
     ranker="mlp",
     ranker_params=dict.fromkeys(("mlp", "linear", "autopi"), SHAPE),
     embedding_l2={"mlp": 1e-4, "linear": 0.0, "autopi": 1e-4},
+    terms=TermLearning(1.0, 1e-4),
     max_epochs=4,
     num_threads=1,
     batch_rows=128,

@@ -6,7 +6,8 @@ view of an earlier node; a node is the sum of its edges.
 
 The line of text: `10 fields | interaction fm(0):0.41 skip(0):0.2+fm(1):0.3 | ensemble ...` holds, separated by blanks, each
 inner node in order as its edges `operator(source):strength` joined by `+`; strengths may be left out. `10 normalised fields`
-says that embeddings are normalised before the cells.
+says that embeddings are normalised before the cells. Where there are terms beside the cells they stand at the end as the
+numbers of their fields: `| terms 3x8 4x9`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from components.errors import ConfigError, CtrError, IntegrityError
 from components.strict import Strict, parse
 
 NUM_INPUTS = {"interaction": 1, "ensemble": 2}
-_LINE = re.compile(r"(\d+) (normalised )?fields \| interaction ([^|]+) \| ensemble ([^|]+)")
+_LINE = re.compile(r"(\d+) (normalised )?fields \| interaction ([^|]+) \| ensemble ([^|]+?)(?: \| terms ([0-9x ]+))?")
 _EDGE = re.compile(r"([a-z][a-z0-9_]*)\((\d+)\)(?::([0-9.e-]+))?")
 
 
@@ -48,12 +49,15 @@ class Architecture(Strict):
     """Which operators are kept between which nodes of the two cells, for logs of `num_fields` fields.
 
     is_normalised  embeddings are brought to mean 0 and variance 1 per field before the cells; absent in older artifacts: not
+    terms          interactions beside the cells (`components.rankers.terms`), each as its fields' numbers, ascending; with any of
+                   them go the main effects of all fields; absent in older artifacts: none
     """
 
     num_fields: int
     interaction: Cell
     ensemble: Cell
     is_normalised: bool = False
+    terms: tuple[tuple[int, ...], ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what is no network: raises ValueError (`parse` and `from_text` turn it into the caller's error)."""
@@ -66,6 +70,13 @@ class Architecture(Strict):
                 raise ValueError(f"the {name} cell has no inner node")
             for number, edges in enumerate(cell.nodes, start=cell.num_inputs):
                 _check_edges(f"node {number} of the {name} cell", number, edges)
+        for fields in self.terms:
+            if len(fields) < 2 or list(fields) != sorted(set(fields)) or fields[0] < 0 or fields[-1] >= self.num_fields:
+                raise ValueError(
+                    f"the term {_term_text(fields)} is not two or more of the fields 0 to {self.num_fields - 1}, ascending"
+                )
+        if len(set(self.terms)) < len(self.terms):
+            raise ValueError(f"terms {' '.join(map(_term_text, self.terms))} are not distinct")
 
     def cells(self) -> tuple[tuple[str, Cell], ...]:
         """Both cells with their names, in the data's order."""
@@ -81,7 +92,8 @@ class Architecture(Strict):
             f"{name} {' '.join('+'.join(map(_edge_text, edges)) for edges in cell.nodes)}"
             for name, cell in self.cells()
         )
-        return f"{self.num_fields} {'normalised ' if self.is_normalised else ''}fields | {' | '.join(cells)}"
+        terms = f" | terms {' '.join(map(_term_text, self.terms))}" if self.terms else ""
+        return f"{self.num_fields} {'normalised ' if self.is_normalised else ''}fields | {' | '.join(cells)}{terms}"
 
     @classmethod
     def from_text(cls, line: str, where: str) -> Self:
@@ -96,7 +108,8 @@ class Architecture(Strict):
             for place, name in ((3, "interaction"), (4, "ensemble"))
         }
         try:
-            return cls(int(match[1]), cells["interaction"], cells["ensemble"], match[2] is not None)
+            terms = tuple(tuple(map(int, term.split("x"))) for term in (match[5] or "").split())
+            return cls(int(match[1]), cells["interaction"], cells["ensemble"], match[2] is not None, terms)
         except ValueError as error:
             raise ConfigError(f"{where}: {error}") from error
 
@@ -119,6 +132,10 @@ def _check_edges(place: str, number: int, edges: tuple[Edge, ...]) -> None:
             raise ValueError(f"{place}: strength {edge.strength} lies outside 0..1")
         if not re.fullmatch(r"[a-z][a-z0-9_]*", edge.operator):
             raise ValueError(f"{place}: {edge.operator!r} is no operator's name")
+
+
+def _term_text(fields: tuple[int, ...]) -> str:
+    return "x".join(map(str, fields))
 
 
 def _edge_text(edge: Edge) -> str:
@@ -187,6 +204,21 @@ class TrialRecord(Strict):
 
 
 @dataclass(frozen=True)
+class TermEpoch(Strict):
+    """One epoch of the search for terms, before terms were dropped at its end.
+
+    tune_log_loss, tune_auc   of main effects and all these terms
+    terms, gains              each term, and how much tune's log loss would rise without it (nats a row)
+    """
+
+    epoch: int
+    tune_log_loss: float
+    tune_auc: float
+    terms: tuple[tuple[int, ...], ...]
+    gains: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Collapse(Strict):
     """Signs of a search gone to skip connections, or of a supernet that does not know what is good.
 
@@ -215,7 +247,8 @@ class FoundArchitecture(Strict):
     rows_seen      rows that passed through the supernet forwards and backwards
     limit_batches  as the workbench had it: not None marks a quick look
     trials         every training of a candidate from scratch, in order; what is absent in older artifacts is none
-    trial_rows     rows that passed through candidates forwards and backwards
+    trial_rows     rows that passed through candidates, and through the search for terms, forwards and backwards
+    term_epochs    the search for terms; none where none was made
     """
 
     architecture: Architecture
@@ -228,6 +261,7 @@ class FoundArchitecture(Strict):
     limit_batches: int | None
     trials: tuple[TrialRecord, ...] = ()
     trial_rows: int = 0
+    term_epochs: tuple[TermEpoch, ...] = ()
 
     def save(self, folder: Path) -> None:
         """Write architecture.json (with the course of the search) and the one line of text."""

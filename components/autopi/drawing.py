@@ -44,8 +44,9 @@ def draw_with_dropped(architecture: Architecture, field_names: Sequence[str]) ->
 def _draw(architecture: Architecture, field_names: Sequence[str], has_dropped: bool) -> str:
     strengths = [edge.strength for _, cell in architecture.cells() for edges in cell.nodes for edge in edges]
     strongest = max((strength for strength in strengths if strength is not None), default=1.0) or 1.0
+    top = _MARGIN + (104 if architecture.terms else 76)
     interaction = _Row(
-        architecture.interaction, "Interaction cell", ("embedding 1",), "result", _MARGIN + 76, strongest, has_dropped
+        architecture.interaction, "Interaction cell", ("embedding 1",), "result", top, strongest, has_dropped
     )
     ensemble_inputs = ("interaction|cell's result", "embedding 2")
     ensemble = _Row(
@@ -69,6 +70,7 @@ def _draw(architecture: Architecture, field_names: Sequence[str], has_dropped: b
     parts = [
         text(_MARGIN, _MARGIN + 20, "Found network of interactions", 24, bold=True),
         text(_MARGIN, _MARGIN + 50, _fields_in_words(field_names, width - 2 * _MARGIN), 18),
+        *_terms_in_words(architecture, field_names, width - 2 * _MARGIN),
         *interaction.parts(width - 2 * _MARGIN),
         *ensemble.parts(width - 2 * _MARGIN),
         *legend,
@@ -247,12 +249,23 @@ def _legend(operators: Sequence[str], notes: Sequence[str], width: int, top: flo
     return found, int(y)
 
 
+def _terms_in_words(architecture: Architecture, names: Sequence[str], width: float) -> list[str]:
+    if not architecture.terms:
+        return []
+    terms = [" x ".join(names[field] for field in term) for term in architecture.terms]
+    lead = f"beside the cells main effects and {len(terms)} terms:"
+    return [text(_MARGIN, _MARGIN + 78, _fitting(lead, terms, width), 18)]
+
+
 def _fields_in_words(names: Sequence[str], width: float) -> str:
-    words = f"{len(names)} fields: {', '.join(names)}"
-    if width_of(words, 18) <= width:
-        return words
+    return _fitting(f"{len(names)} fields:", names, width)
+
+
+def _fitting(lead: str, names: Sequence[str], width: float) -> str:
+    """The lead and as many of the names as the width has room for."""
+    words = f"{lead} {', '.join(names)}"
     kept = len(names)
     while kept and width_of(words, 18) > width:
         kept -= 1
-        words = f"{len(names)} fields: {', '.join(names[:kept])}, ..."
+        words = f"{lead} {', '.join(names[:kept])}, ..."
     return words

@@ -25,10 +25,12 @@ from components.autopi.identity import identity_of
 from components.autopi.pricing import price_of_trial
 from components.autopi.sampling import draw_architecture, even_strengths, log_strength
 from components.autopi.search_params import SearchParams
+from components.autopi.term_search import TermSearch
 from components.autopi.trial import Candidate, Ground, Trial, forget
 from components.checkpoint import load_checkpoint
 from components.encoding import Encoded
 from components.errors import ConfigError
+from components.rankers.terms import Terms, all_terms
 from components.workbench import Workbench
 
 # So many draws in a row that give nothing new mean that the space has no more architectures.
@@ -36,7 +38,7 @@ _MAX_REPEATED_DRAWS = 1000
 
 
 def search_halving(encoded: Encoded, params: SearchParams, workbench: Workbench) -> FoundArchitecture:
-    """Some candidates from a supernet's alpha and beta (where supernet_share says so), the others random; then rungs."""
+    """Terms first, alike for all; some candidates from a supernet (where supernet_share says so), the others random; then rungs."""
     count = round(params.trial.num_candidates * params.trial.supernet_share)
     supernet: DartsSearch | None = None
     if count > 0:
@@ -44,9 +46,15 @@ def search_halving(encoded: Encoded, params: SearchParams, workbench: Workbench)
             encoded, params, dataclasses.replace(workbench, checkpoints=workbench.checkpoints / "supernet")
         )
         supernet.run()
+    terms: TermSearch | None = None
+    if params.terms.orders and len(encoded.field_sizes) >= min(params.terms.orders):
+        terms = TermSearch(encoded, params, workbench)
+        terms.run()
     best = None if supernet is None else supernet.best_record()
     candidates = _draw_candidates(params, len(encoded.field_sizes), best, count, params.trial.num_candidates)
-    return _decide("halving", encoded, params, workbench, candidates, params.trial_rung_epochs, supernet)
+    if terms is not None:
+        candidates = [_with_terms(candidate, terms.found) for candidate in candidates]
+    return _decide("halving", encoded, params, workbench, candidates, params.trial_rung_epochs, supernet, terms)
 
 
 def search_random(encoded: Encoded, params: SearchParams, workbench: Workbench) -> FoundArchitecture:
@@ -55,7 +63,22 @@ def search_random(encoded: Encoded, params: SearchParams, workbench: Workbench) 
     longest = params.trial_rung_epochs[-1] * trial.num_seeds
     affordable = max(1, int(epochs_of_halving(params) / longest + 1e-9))
     candidates = _draw_candidates(params, len(encoded.field_sizes), None, 0, affordable)
-    return _decide("random", encoded, params, workbench, candidates, params.trial_rung_epochs[-1:], None)
+    generator = np.random.default_rng([params.seed, 2])
+    choices = all_terms(len(encoded.field_sizes), params.terms.orders)
+    candidates = [_with_terms(candidate, _draw_terms(choices, generator)) for candidate in candidates]
+    return _decide("random", encoded, params, workbench, candidates, params.trial_rung_epochs[-1:], None, None)
+
+
+def _draw_terms(choices: Terms, generator: np.random.Generator) -> Terms:
+    """Any number of terms, each number as likely, and any of that number."""
+    if not choices:
+        return ()
+    count = int(generator.integers(0, len(choices) + 1))
+    return tuple(choices[place] for place in sorted(generator.choice(len(choices), size=count, replace=False)))
+
+
+def _with_terms(candidate: Candidate, terms: Terms) -> Candidate:
+    return dataclasses.replace(candidate, architecture=dataclasses.replace(candidate.architecture, terms=terms))
 
 
 def epochs_of_halving(params: SearchParams) -> float:
@@ -121,6 +144,7 @@ def _decide(
     candidates: Sequence[Candidate],
     rung_epochs: Sequence[float],
     supernet: DartsSearch | None,
+    terms: TermSearch | None,
 ) -> FoundArchitecture:
     """Rung by rung; then the artifact, and the cost beside it."""
     ground = Ground(encoded, params, workbench, identity_of(encoded, params, workbench), rung_epochs)
@@ -152,6 +176,7 @@ def _decide(
             for candidate in alive[going_on:]:
                 trials[candidate.number, params.seed].retire()
             alive = alive[:going_on]
+    works = [trial.facts for trial in trials.values()] + ([] if terms is None else [terms.facts])
     records = tuple(trials[key].record() for key in sorted(trials))
     winner = alive[0].architecture
     best = None if supernet is None else supernet.best_record()
@@ -165,9 +190,10 @@ def _decide(
         rows_seen=0 if supernet is None else supernet.rows_seen,
         limit_batches=workbench.limit_batches,
         trials=records,
-        trial_rows=sum(trial.facts["rows"] for trial in trials.values()),
+        trial_rows=sum(work["rows"] for work in works),
+        term_epochs=() if terms is None else terms.epochs,
     )
-    spent = [(trial.facts["seconds"], trial.facts["core_seconds"]) for trial in trials.values()]
+    spent = [(work["seconds"], work["core_seconds"]) for work in works]
     spent += [] if supernet is None else [(supernet.seconds, supernet.core_seconds)]
     write_cost(workbench.checkpoints, found, sum(one for one, _ in spent), sum(other for _, other in spent))
     return found

@@ -18,6 +18,7 @@ from components.errors import ConfigError
 from components.rankers.dropout import Dropout
 from components.rankers.hidden import hidden_layers
 from components.rankers.ranker import FieldEmbedding, Ranker, RankerParams
+from components.rankers.terms import FieldTerms
 
 # Products of two embeddings are among the first things computed: with the tiny tables that suit a perceptron they would
 # drown in batch norm's epsilon, and no operator but skip could be told from zero.
@@ -151,6 +152,8 @@ class FoundNetwork(Ranker):
         self.dropout = Dropout(params.dropout)
         self.head = hidden_layers(num_last, params.hidden_widths, params)
         self.output = nn.Linear((num_last, *params.hidden_widths)[-1], 1)
+        # Last, so that what stands above begins with the same numbers with and without terms.
+        self.terms = FieldTerms(field_sizes, architecture.terms, width) if architecture.terms else None
 
     def forward(self, ids_bf: torch.Tensor) -> torch.Tensor:
         """Give logits (B,)."""
@@ -162,7 +165,13 @@ class FoundNetwork(Ranker):
         if len(self.head) > 0:
             last_hb = self.head(last_hb.t()).t()
         logits_b: torch.Tensor = torch.matmul(self.output.weight, last_hb)[0] + self.output.bias
-        return logits_b
+        return logits_b if self.terms is None else logits_b + self.terms(ids_bf)
+
+    def term_parameters(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+        """See Ranker."""
+        if self.terms is None:
+            return [], []
+        return [self.terms.main.table, self.terms.embedding.table], [self.terms.weights_t]
 
     def count_parameters(self) -> int:
         """Parameters beside the embeddings (Table 4 of the paper counts so)."""
@@ -181,4 +190,5 @@ class FoundNetwork(Ranker):
         inputs = [norm for norm in (self.norm_1, self.norm_2) if isinstance(norm, FieldNorm)]
         norms = len(inputs) * 2 * self.embedding_1.width * len(self.join_bias)
         cells = self.interaction.count_flops() + join + self.ensemble.count_flops()
-        return norms + cells + head + 2 * self.output.in_features
+        terms = 0 if self.terms is None else self.terms.count_flops() + 1
+        return norms + cells + head + 2 * self.output.in_features + terms

@@ -9,6 +9,7 @@ from typing import Literal
 
 from components.autopi.operators import OPERATORS
 from components.errors import ConfigError
+from components.stepping import TermLearning
 from components.strict import Strict
 
 
@@ -25,6 +26,7 @@ class TrialParams(Strict):
     weight_averaging decay a step of the average of weights that is judged (`components.averaging`), 0 <= d < 1; 0: the last weights
     dropout          as RankerParams has it
     hidden_widths    as RankerParams has it: the head behind the cells
+    terms            how the terms beside the cells learn, as in the training
     """
 
     num_candidates: int
@@ -35,6 +37,27 @@ class TrialParams(Strict):
     weight_averaging: float
     dropout: float
     hidden_widths: tuple[int, ...]
+    terms: TermLearning
+
+
+@dataclass(frozen=True)
+class TermSearchParams(Strict):
+    """Which interactions of few fields `halving` looks for before its trials, to stand beside the cells of all candidates.
+
+    orders         numbers of fields in a term, two or more each; none: no terms, the paper's space
+    max_epochs     passes over train
+    first_pruning  epochs after which terms are dropped for the first time, and then after each
+    min_errors     standard errors of its gain on tune that a term's gain must exceed to stay
+    learning_rate  Adam's
+    embedding_l2   L2 penalty on the terms' tables
+    """
+
+    orders: tuple[int, ...]
+    max_epochs: int
+    first_pruning: int
+    min_errors: float
+    learning_rate: float
+    embedding_l2: float
 
 
 @dataclass(frozen=True)
@@ -65,6 +88,7 @@ class SearchParams(Strict):
     cost_price           per million of that: nats added to the loss by which alpha and beta learn and to the tune log loss that
                          chooses the epoch, and as much taken off a candidate's AUC; 0: quality alone decides
     checkpoint_seconds   at most so long between two checkpoints within an epoch
+    terms                see TermSearchParams; `random` draws as many blindly, the other strategies have none
     trial                see TrialParams
     trial_embedding_l2   L2 penalty on embeddings in trials
     trial_rung_epochs    passes over train after which candidates are compared on tune, ascending; the last is a whole trial
@@ -92,6 +116,7 @@ class SearchParams(Strict):
     cost_measure: Literal["flops", "parameters"]
     cost_price: float
     checkpoint_seconds: float
+    terms: TermSearchParams
     trial: TrialParams
     trial_embedding_l2: float
     trial_rung_epochs: tuple[float, ...]
@@ -135,9 +160,16 @@ def _check_trial(params: SearchParams, where: str) -> None:
         "0 <= trial.dropout < 1": 0 <= trial.dropout < 1,
         "trial.hidden_widths >= 1": all(width >= 1 for width in trial.hidden_widths),
         "trial_embedding_l2 >= 0": params.trial_embedding_l2 >= 0,
+        **{f"trial.{words}": holds for words, holds in trial.terms.promises().items()},
+        "terms.orders 2 or more, each once": all(order >= 2 for order in params.terms.orders)
+        and len(set(params.terms.orders)) == len(params.terms.orders),
+        "terms.max_epochs >= 1": params.terms.max_epochs >= 1,
+        "terms.first_pruning >= 1": params.terms.first_pruning >= 1,
+        "terms.learning_rate > 0": params.terms.learning_rate > 0,
+        "terms.embedding_l2 >= 0": params.terms.embedding_l2 >= 0,
     }
     broken = [promise for promise, holds in promises.items() if not holds]
     if broken:
         raise ConfigError(
-            f"{where} promises do not hold: {'; '.join(broken)}; got {trial}, {params.trial_embedding_l2}, {rung_epochs}"
+            f"{where} promises do not hold: {'; '.join(broken)}; got {trial}, {params.terms}, {params.trial_embedding_l2}, {rung_epochs}"
         )

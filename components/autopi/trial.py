@@ -33,7 +33,7 @@ from components.encoding import Encoded
 from components.errors import DataError
 from components.metrics import auc, log_loss
 from components.rankers.ranker import Ranker
-from components.stepping import adam, take_step
+from components.stepping import adam, set_rate, take_step
 from components.workbench import Workbench
 
 
@@ -166,7 +166,7 @@ class Trial:
             torch.manual_seed(ground.params.seed * 1_000_003 + self.candidate.number * 101 + self.seed)
             network = FoundNetwork(ground.field_sizes, self.candidate.architecture, ground.shape).to(ground.device)
             averages = averaged(network, ground.params.trial.weight_averaging)
-            optimizer = adam(network, ground.rate(0), ground.params.trial_embedding_l2)
+            optimizer = adam(network, ground.rate(0), ground.params.trial_embedding_l2, ground.params.trial.terms)
             self._restore(network, averages, optimizer)
             self.facts["num_parameters"], self.facts["num_flops"] = network.count_parameters(), network.count_flops()
             saved_at = told_at = time.monotonic()
@@ -202,8 +202,7 @@ class Trial:
         ids_bf: torch.Tensor,
         clicks_b: torch.Tensor,
     ) -> None:
-        for group in optimizer.param_groups:
-            group["lr"] = self.ground.rate(self.facts["step"])
+        set_rate(optimizer, self.ground.rate(self.facts["step"]))
         take_step(network, optimizer, averages, ids_bf, clicks_b, functional.binary_cross_entropy_with_logits)
         self.facts["step"] += 1
         self.ground.steps_done += 1

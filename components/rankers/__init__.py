@@ -21,6 +21,7 @@ from components.rankers.neural_factorization import NeuralFactorizationMachine
 from components.rankers.perceptron import Perceptron
 from components.rankers.product import InnerProductNetwork, OuterProductNetwork
 from components.rankers.ranker import FieldEmbedding, Ranker, RankerParams
+from components.rankers.terms import FieldWeightedFactorizationMachine
 from components.rankers.two_stream import TwoStreams
 from components.rankers.wide import DeepFactorizationMachine, WideAndDeep
 from components.strict import parse
@@ -28,6 +29,7 @@ from components.strict import parse
 RANKERS: dict[str, type[Ranker]] = {
     "linear": Linear,
     "fm": FactorizationMachine,
+    "fwfm": FieldWeightedFactorizationMachine,
     "ffm": FieldAwareFactorizationMachine,
     "hofm": HigherOrderFactorizationMachine,
     "afm": AttentionalFactorizationMachine,

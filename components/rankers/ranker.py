@@ -63,6 +63,10 @@ class Ranker(nn.Module):
         """The tables of embeddings: they alone get the L2 penalty, and are not counted among a ranker's parameters."""
         return [module.table for module in self.modules() if isinstance(module, FieldEmbedding)]
 
+    def term_parameters(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+        """Tables and weights of terms beside a network, which learn by a rate and penalty of their own; most rankers have none."""
+        return [], []
+
 
 class FieldEmbedding(nn.Module):
     """One table for all fields: field f's id i stands in row offset_f + i; ids (B, F) -> (B, F, D)."""

@@ -32,7 +32,7 @@ from components.checkpoint import (
 from components.encoding import Encoded
 from components.errors import ConfigError, DataError, IntegrityError
 from components.rankers import Ranker
-from components.stepping import adam, keep_freed_memory, take_step, threads
+from components.stepping import adam, keep_freed_memory, set_rate, take_step, threads
 from components.strict import parse
 from components.training.course import Course, EpochRecord
 from components.training.losses import loss_of
@@ -116,7 +116,7 @@ class _Fitting:
         self.num_batches = self.train.num_batches if limit is None else min(limit, self.train.num_batches)
         if self.num_batches == 0:
             raise DataError(f"train has {self.train.num_rows:,} rows to learn from; a batch needs at least two")
-        self.optimizer = adam(ranker, params.own_learning_rate, params.own_embedding_l2)
+        self.optimizer = adam(ranker, params.own_learning_rate, params.own_embedding_l2, params.terms)
         self._loss_of = loss_of(params)
         self.averaged = averaged(ranker, params.weight_averaging)
         self.course = Course.start(params)
@@ -222,8 +222,7 @@ class _Fitting:
         )
         if self.course.take(record, self.params):
             self.best = {name: tensor.detach().clone() for name, tensor in self.averaged.module.state_dict().items()}
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.course.learning_rate
+        set_rate(self.optimizer, self.course.learning_rate)
         self.loss_sum.zero_()
         self.num_rows_seen = 0
 

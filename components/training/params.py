@@ -9,6 +9,7 @@ import pydantic
 
 from components.errors import ConfigError
 from components.rankers import RankerParams, parse_ranker_params
+from components.stepping import TermLearning
 from components.strict import Strict
 
 OTHERS = "others"
@@ -29,6 +30,7 @@ class TrainParams(Strict):
     ranker                    "autopi" (the found architecture) or a name in `components.rankers.RANKERS`
     ranker_params             by ranker's name: its shape, RankerParams or what its family makes of them
     embedding_l2              by ranker's name, or "others": the penalty on its embedding tables E is L2/2 * ||E||^2 a batch
+    terms                     of the terms beside a found network; the other rankers have none
     max_epochs                epochs, at most
     batch_rows                rows a step, also when scoring tune
     num_threads               torch's on the CPU; what is learned depends on it, so it is not the machine's
@@ -48,6 +50,7 @@ class TrainParams(Strict):
     ranker: str
     ranker_params: Annotated[dict[str, RankerParams], pydantic.PlainValidator(_typed_by_name)]
     embedding_l2: dict[str, float]
+    terms: TermLearning
     max_epochs: int
     batch_rows: int
     num_threads: int

@@ -45,6 +45,7 @@ def check_params(params: TrainParams) -> None:
         "num_learning_rate_drops >= 0": params.num_learning_rate_drops >= 0,
         "seed >= 0": params.seed >= 0,
         f"embedding_l2.{name} >= 0": params.own_embedding_l2 >= 0,
+        **params.terms.promises(),
         **{f"ranker_params.{name}: {words}": holds for words, holds in params.ranker_params[name].promises().items()},
     }
     broken = [promise for promise, holds in promises.items() if not holds]

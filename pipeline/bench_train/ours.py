@@ -51,7 +51,7 @@ def main() -> None:
         if name not in built:
             params = dataclasses.replace(preset, ranker=name, embedding_l2={name: _EMBEDDING_L2})
             ranker = build_ranker(name, FRAPPE_FIELD_SIZES, params.ranker_params[name], None).train()
-            own = adam(ranker, params.own_learning_rate, params.own_embedding_l2)
+            own = adam(ranker, params.own_learning_rate, params.own_embedding_l2, params.terms)
             built[name] = ranker, own, averaged(ranker, params.weight_averaging), loss_of(params)
         ranker, optimizer, average, loss = built[name]
         started = time.perf_counter()

@@ -51,7 +51,9 @@ def page_of(run: Run, params_text: str) -> str:
         "story": words.story(run),
         "tiles": _tiles(run),
         "params_text": params_text,
-        "search_words": search_in_words(run.architecture, run.search_cost),
+        "search_words": search_in_words(
+            run.architecture, run.search_cost, run.encoded.field_names if run.encoded is not None else ()
+        ),
         **{name: getattr(run, name) for name in ("clean_log", "splits", "encoded", "architecture", "ranker")},
         **{name: getattr(run, name) for name in ("evaluation", "verdict", "bundle", "drift")},
         "planted": run.planted or (),

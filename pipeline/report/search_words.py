@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from components.autopi.architecture import Collapse, FoundArchitecture
 from components.autopi.cost import SearchCost
 from pipeline.report.words import percent
@@ -15,13 +17,16 @@ _LEADS = {
 }
 
 
-def search_in_words(found: FoundArchitecture | None, cost: SearchCost | None) -> dict[str, str]:
-    """`lead`, `cost`, `trials` and `collapse`, each a sentence or more, empty where there is nothing to say."""
+def search_in_words(
+    found: FoundArchitecture | None, cost: SearchCost | None, field_names: Sequence[str]
+) -> dict[str, str]:
+    """`lead`, `cost`, `terms`, `trials` and `collapse`, each a sentence or more, empty where there is nothing to say."""
     if found is None:
-        return dict.fromkeys(("lead", "cost", "trials", "collapse"), "")
+        return dict.fromkeys(("lead", "cost", "terms", "trials", "collapse"), "")
     return {
         "lead": _LEADS.get(found.strategy, f"Strategy “{found.strategy}”."),
         "cost": _cost(found, cost),
+        "terms": _terms(found, field_names) if found.term_epochs else "",
         "trials": _trials(found) if found.trials else "",
         "collapse": "" if found.collapse is None else _collapse(found.collapse),
     }
@@ -32,6 +37,24 @@ def _cost(found: FoundArchitecture, cost: SearchCost | None) -> str:
     if cost is not None:
         words += f" The search took {cost.seconds:,.0f} seconds, {cost.core_seconds:,.0f} core-seconds."
     return words.strip()
+
+
+def _terms(found: FoundArchitecture, field_names: Sequence[str]) -> str:
+    first, last = found.term_epochs[0], found.term_epochs[-1]
+    words = (
+        f"Terms beside the cells: all {len(first.terms)} interactions of few fields learned side by side, and those that tune "
+        f"did not miss were dropped, epoch by epoch; {len(found.architecture.terms)} are left"
+    )
+    gains = dict(zip(last.terms, last.gains, strict=True))
+    ordered = sorted((term for term in found.architecture.terms if term in gains), key=lambda term: -gains[term])
+    if ordered:
+        listed = ", ".join(f"{_named(term, field_names)} ({gains[term]:.5f})" for term in ordered)
+        words += f" (in brackets what tune’s log loss would rise by without each): {listed}"
+    return words + "."
+
+
+def _named(term: Sequence[int], field_names: Sequence[str]) -> str:
+    return " × ".join(field_names[field] if field_names else f"field {field}" for field in term)
 
 
 def _trials(found: FoundArchitecture) -> str:

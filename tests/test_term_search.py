@@ -1,0 +1,183 @@
+"""Terms of chosen fields: what they compute, how they learn, and which of them a search keeps."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from components.autopi.architecture import Architecture, FoundArchitecture
+from components.autopi.network import FoundNetwork
+from components.autopi.searching import search_architecture
+from components.autopi.term_search import TermSearch
+from components.errors import ConfigError, Stopped
+from components.rankers import RankerParams
+from components.rankers.terms import FieldTerms, all_terms
+from components.stepping import TermLearning, adam, set_rate
+from tests.rankers_by_hand import NUM_FIELDS, SIZES, WIDTH, term_effects
+from tests.search_world import PARAMS, Log, bench
+
+SEARCH = dataclasses.replace(
+    PARAMS, strategy="halving", terms=dataclasses.replace(PARAMS.terms, orders=(2,), max_epochs=6, first_pruning=3)
+)
+PLANTED = (0, 1)  # of tests.search_world.Log
+
+
+@pytest.fixture(scope="module")
+def small() -> Any:
+    return Log(4_000, 20, 1)
+
+
+@pytest.fixture(scope="module")
+def found(small: Any, tmp_path_factory: pytest.TempPathFactory) -> FoundArchitecture:
+    return search_architecture(small, SEARCH, bench(tmp_path_factory.mktemp("whole")))
+
+
+def test_terms_of_two_and_three_fields_are_what_loops_by_hand_give() -> None:
+    torch.manual_seed(1)
+    terms = ((0, 2), (1, 3), (0, 1, 3), (0, 1))
+    module = FieldTerms(SIZES, terms, WIDTH).double()
+    with torch.no_grad():
+        module.weights_t.copy_(torch.tensor([0.5, -1.0, 2.0, 1.5]))
+        torch.nn.init.normal_(module.main.table)
+    generator = np.random.default_rng(1)
+    ids = np.column_stack([generator.integers(0, size, 9) for size in SIZES]).astype(np.int32)
+    weights = {key: tensor.numpy() for key, tensor in module.state_dict().items()}
+    expected = [term_effects(weights, row, terms, "") for row in ids]
+    assert np.std(expected) > 0.1
+    assert module(torch.from_numpy(ids)).tolist() == pytest.approx(expected, rel=1e-9)
+    module.restrict([2, 3])
+    weights["weights_t"] = np.array([0.0, 0.0, 2.0, 1.5])
+    assert module(torch.from_numpy(ids)).tolist() == pytest.approx(
+        [term_effects(weights, row, terms, "") for row in ids]
+    )
+    main_b, parts_bt = module.parts(torch.from_numpy(ids))
+    assert [terms[place] for place in module.alive] == [(0, 1), (0, 1, 3)]
+    for column, place in enumerate(module.alive):
+        weights["weights_t"] = np.where(np.arange(4) == place, [0.5, -1.0, 2.0, 1.5], 0.0)
+        alone = [term_effects(weights, row, terms, "") for row in ids]
+        assert (main_b + parts_bt[:, column]).tolist() == pytest.approx(alone)
+
+
+def test_there_are_as_many_terms_as_ways_to_choose_fields() -> None:
+    assert len(all_terms(14, (2, 3))) == math.comb(14, 2) + math.comb(14, 3)
+    assert all_terms(3, (3, 2)) == ((0, 1), (0, 2), (1, 2), (0, 1, 2))
+    assert all_terms(NUM_FIELDS, ()) == ()
+
+
+def test_all_terms_together_begin_with_a_tenth_of_a_logit_or_two_however_many_there_are() -> None:
+    generator = np.random.default_rng(1)
+    for orders, num_fields in (((2,), 3), ((2,), 14), ((2, 3), 10)):
+        sizes = (50,) * num_fields
+        torch.manual_seed(1)
+        module = FieldTerms(sizes, all_terms(num_fields, orders), 10)
+        ids = torch.from_numpy(generator.integers(0, 50, (2_000, num_fields)).astype(np.int32))
+        assert 0.1 < float(module(ids).detach().std()) < 0.2
+
+
+def test_terms_learn_by_their_own_rate_and_penalty_and_nothing_else_does() -> None:
+
+    line = "3 fields | interaction skip(0) | ensemble skip(0)+fm(1) | terms 0x2"
+    network = FoundNetwork((4, 5, 6), Architecture.from_text(line, "here"), RankerParams(2, (3,), 0.0, True))
+    optimizer = adam(network, 0.01, 0.5, TermLearning(3.0, 0.25))
+    rates = {
+        id(one): (group["lr"], group["weight_decay"]) for group in optimizer.param_groups for one in group["params"]
+    }
+    assert len(rates) == len(list(network.parameters()))
+    for name, parameter in network.named_parameters():
+        is_table = name.endswith("table")
+        expected = (0.03, 0.25 * is_table) if name.startswith("terms.") else (0.01, 0.5 * is_table)
+        assert rates[id(parameter)] == pytest.approx(expected), name
+    set_rate(optimizer, 0.001)
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.001, 0.001, 0.003, 0.003])
+
+
+def test_the_planted_pair_stays_and_what_means_nothing_goes(found: FoundArchitecture) -> None:
+    assert found.architecture.terms == (PLANTED,)
+    before = found.term_epochs[2]
+    gains = dict(zip(before.terms, before.gains, strict=True))
+    assert gains.pop(PLANTED) > 10 * max(gains.values())
+    assert [len(epoch.terms) for epoch in found.term_epochs[:3]] == [6, 6, 6]
+    assert len(found.term_epochs[3].terms) < 6
+    assert {trial.line.split("| terms")[1] for trial in found.trials} == {
+        found.architecture.to_text().split("| terms")[1]
+    }
+
+
+def test_a_log_without_interactions_gets_no_terms_for_long(tmp_path: Path) -> None:
+    log: Any = Log(4_000, 20, 3)
+    for split in (log.split("train"), log.split("tune")):
+        split.clicks[:] = (np.random.default_rng(5).random(len(split.clicks)) < 0.3).astype(np.int8)
+    search = TermSearch(log, SEARCH, bench(tmp_path))
+    assert len(search.run()) <= 1
+    assert len(search.epochs) <= 6
+
+
+def test_a_gain_is_the_log_loss_that_a_term_saves(small: Any, tmp_path: Path) -> None:
+    search = TermSearch(
+        small, dataclasses.replace(SEARCH, terms=dataclasses.replace(SEARCH.terms, max_epochs=1)), bench(tmp_path)
+    )
+    search.run()
+    (epoch,) = search.epochs
+    tune = small.split("tune")
+    network = search._averaged_network.double()
+
+    def loss() -> float:
+        with torch.no_grad():
+            logits = network(torch.from_numpy(tune.ids)).numpy()
+        return float(np.mean(np.logaddexp(0, np.where(tune.clicks == 1, -logits, logits))))
+
+    whole = loss()
+    assert epoch.tune_log_loss == pytest.approx(whole, rel=1e-5)
+    for place, gain in enumerate(epoch.gains):
+        assert epoch.terms[place] == network.terms.terms[place]
+        weight = float(network.terms.weights_t.detach()[place])
+        with torch.no_grad():
+            network.terms.weights_t[place] = 0.0
+        assert loss() - whole == pytest.approx(gain, abs=1e-6)
+        with torch.no_grad():
+            network.terms.weights_t[place] = weight
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_search_for_terms_stopped_at_random_batches_ends_bit_for_bit_as_one_that_was_not(
+    small: Any, found: FoundArchitecture, tmp_path: Path, seed: int
+) -> None:
+    generator = np.random.default_rng(seed)
+    num_stops = 0
+    while True:
+        questions_left = int(generator.integers(1, 15))
+
+        def stop() -> int | None:
+            nonlocal questions_left
+            questions_left -= 1
+            return 15 if questions_left < 0 else None
+
+        try:
+            again = search_architecture(small, SEARCH, bench(tmp_path, stop))
+        except Stopped:
+            num_stops += 1
+            continue
+        break
+    assert num_stops >= 4
+    assert again == found
+
+
+def test_random_draws_terms_blindly_and_darts_has_none(small: Any, tmp_path: Path) -> None:
+    drawn = search_architecture(small, dataclasses.replace(SEARCH, strategy="random"), bench(tmp_path / "random"))
+    assert len({trial.line.partition("| terms")[2] for trial in drawn.trials}) > 1
+    assert drawn.term_epochs == ()
+    quick = dataclasses.replace(SEARCH, strategy="darts", max_epochs=1)
+    assert search_architecture(small, quick, bench(tmp_path / "darts")).architecture.terms == ()
+
+
+def test_params_that_make_no_terms_are_refused(small: Any, tmp_path: Path) -> None:
+    for change, words in (({"orders": (1,)}, "terms.orders"), ({"max_epochs": 0}, "terms.max_epochs")):
+        wrong = dataclasses.replace(SEARCH, terms=dataclasses.replace(SEARCH.terms, **change))
+        with pytest.raises(ConfigError, match=words):
+            search_architecture(small, wrong, bench(tmp_path))
