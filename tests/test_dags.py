@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -37,20 +38,54 @@ print("ANSWER" + json.dumps({
 """
 
 
-@pytest.fixture(scope="module")
-def parsed(tmp_path_factory: pytest.TempPathFactory) -> dict:
-    import json
+PODS = """
+import json, sys
+from types import SimpleNamespace
+from airflow.dag_processing.dagbag import DagBag
+from kubernetes.client import ApiClient
+dag = DagBag(dag_folder=sys.argv[1]).dags["search"]
+from pipeline.on_airflow.pods import pod_command
+search, promote = dag.get_task("search"), dag.get_task("promote")
+found = {
+    "kinds": [type(search).__name__, type(promote).__name__],
+    "image": search.image,
+    "limits": search.container_resources.limits,
+    "num_tasks": len(dag.tasks),
+    "secret": search.env_from[0].secret_ref.name,
+    "is_empty_dir": [volume.empty_dir is not None for volume in search.volumes],
+    "command": " ".join(pod_command("search", "search--a")),
+    "after": sorted(promote.upstream_task_ids - {"prepare"}),
+}
+search.hook = SimpleNamespace(is_in_cluster=False, get_namespace=lambda: "ctr")  # there is no cluster to ask
+search.cmds, search.arguments, search.env_vars = ["python"], [], []
+found["pod"] = ApiClient().sanitize_for_serialization(search.build_pod_request_obj(None))
+print("ANSWER" + json.dumps(found))
+"""
 
-    environment = os.environ | {
-        "AIRFLOW_HOME": str(tmp_path_factory.mktemp("airflow")),
+
+def _under_airflow(code: str, folder: Path, **settings: str) -> dict:
+    environment = os.environ | settings
+    environment |= {
+        "AIRFLOW_HOME": str(folder),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "600",  # wall seconds; a busy machine is no fault of the DAGs
         "PYTHONPATH": str(REPO),
         "PYTHONWARNINGS": "ignore",
     }
-    command = [sys.executable, "-c", PARSE, str(REPO / "dags")]
+    command = [sys.executable, "-c", code, str(REPO / "dags")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     return dict(json.loads(done.stdout.partition("ANSWER")[2]))
+
+
+@pytest.fixture(scope="module")
+def parsed(tmp_path_factory: pytest.TempPathFactory) -> dict:
+    return _under_airflow(PARSE, tmp_path_factory.mktemp("airflow"))
+
+
+@pytest.fixture(scope="module")
+def pods(tmp_path_factory: pytest.TempPathFactory) -> dict:
+    """The DAG `search` where steps are pods, and the pod that its step of that name asks for."""
+    return _under_airflow(PODS, tmp_path_factory.mktemp("airflow"), CTR_RUNNER="kubernetes")
 
 
 def test_all_dags_parse_in_less_than_a_second_of_processor_time(parsed: dict) -> None:
@@ -138,35 +173,20 @@ def test_the_form_offers_the_strategies_and_devices_that_there_are(parsed: dict)
         assert params["dry_run"]["type"] == "boolean"
 
 
-def test_with_one_option_the_same_steps_are_pods(tmp_path: Path) -> None:
-    code = """
-import sys
-from airflow.dag_processing.dagbag import DagBag
-bag = DagBag(dag_folder=sys.argv[1])
-dag = bag.dags["search"]
-from pipeline.on_airflow.pods import pod_command
-search, promote = dag.get_task("search"), dag.get_task("promote")
-limits = search.container_resources.limits
-print("ANSWER", type(search).__name__, type(promote).__name__, search.image, limits["nvidia.com/gpu"], limits["memory"], len(dag.tasks))
-print(search.env_from[0].secret_ref.name, [volume.empty_dir is not None for volume in search.volumes])
-print(" ".join(pod_command("search", "search--a")), sorted(promote.upstream_task_ids - {"prepare"}))
-"""
-    environment = os.environ | {
-        "AIRFLOW_HOME": str(tmp_path),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "600",
-        "CTR_RUNNER": "kubernetes",
-        "PYTHONPATH": str(REPO),
-        "PYTHONWARNINGS": "ignore",
-    }
-    command = [sys.executable, "-c", code, str(REPO / "dags")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    first, secret, command_line = done.stdout.partition("ANSWER ")[2].splitlines()
-    kind, act, image, gpu, memory, num_tasks = first.split()
+def test_with_one_option_the_same_steps_are_pods(pods: dict) -> None:
     needs = yaml.safe_load((REPO / "infra/resources.yaml").read_text())
-    assert (kind, act) == ("PodTask", "PipelineTask")
-    assert image == needs["image"]
-    assert (gpu, memory) == ("1", "16Gi")
-    assert int(num_tasks) == len(yaml.safe_load((REPO / "dvc.yaml").read_text())["stages"]) - 1 + 6
-    assert secret == "ctr-store [True]", "pods share no volume"
-    assert command_line == "python -m pipeline runs step search --run search--a --folder /workspace/run ['gather']"
+    assert pods["kinds"] == ["PodTask", "PipelineTask"]
+    assert pods["image"] == needs["image"]
+    assert (pods["limits"]["nvidia.com/gpu"], pods["limits"]["memory"]) == ("1", "16Gi")
+    assert pods["num_tasks"] == len(yaml.safe_load((REPO / "dvc.yaml").read_text())["stages"]) - 1 + 6
+    assert (pods["secret"], pods["is_empty_dir"]) == ("ctr-store", [True]), "pods share no volume"
+    assert pods["command"] == "python -m pipeline runs step search --run search--a --folder /workspace/run"
+    assert pods["after"] == ["gather"]
+
+
+def test_the_pod_of_a_step_fits_the_schema_of_kubernetes(pods: dict, tmp_path: Path) -> None:
+    pod = tmp_path / "pod.yaml"
+    pod.write_text(json.dumps(pods["pod"]))
+    linter = Path(sys.executable).with_name("kubernetes-validate")
+    done = subprocess.run([linter, "--strict", pod], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -12,17 +11,6 @@ import yaml
 
 REPO = Path(__file__).parents[1]
 INFRA = REPO / "infra"
-
-POD = """
-import json
-from types import SimpleNamespace
-from kubernetes.client import ApiClient
-from dags.search import search
-task = search().get_task("search")
-task.hook = SimpleNamespace(is_in_cluster=False, get_namespace=lambda: "ctr")  # there is no cluster to ask
-task.cmds, task.arguments, task.env_vars = ["python"], [], []
-print("ANSWER" + json.dumps(ApiClient().sanitize_for_serialization(task.build_pod_request_obj(None))))
-"""
 
 
 def _lint(command: str, *arguments: str | Path) -> None:
@@ -51,16 +39,6 @@ def test_manifests_fit_the_schemas_of_kubernetes() -> None:
 
 def test_compose_fits_its_schema() -> None:
     _lint("check-jsonschema", "--builtin-schema", "vendor.compose-spec", INFRA / "compose.yaml")
-
-
-def test_the_pod_of_a_step_fits_the_schema_of_kubernetes(tmp_path: Path) -> None:
-    environment = os.environ | {"AIRFLOW_HOME": str(tmp_path), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
-    environment |= {"CTR_RUNNER": "kubernetes", "PYTHONPATH": str(REPO), "PYTHONWARNINGS": "ignore"}
-    command = [sys.executable, "-c", POD]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    pod = tmp_path / "pod.yaml"
-    pod.write_text(done.stdout.partition("ANSWER")[2])
-    _lint("kubernetes-validate", "--strict", pod)
 
 
 def test_images_install_the_versions_of_the_lock_file_and_only_the_stages_have_torch() -> None:

@@ -5,33 +5,16 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import textwrap
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 import pytest
 
-from components.errors import ConfigError, IntegrityError, OutsideError, Stopped
+from components.errors import ConfigError, OutsideError, Stopped
 from pipeline.run import StopFlag, Workspace, stop_signals
+from tests.letters import Letters
 
-
-@dataclass(frozen=True)
-class Letters:
-    text: str
-
-    def save(self, folder: Path) -> None:
-        (folder / "one.txt").write_text(self.text)
-        (folder / "deep").mkdir()
-        (folder / "deep" / "two.txt").write_text(self.text)
-
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        one, two = (folder / "one.txt").read_text(), (folder / "deep" / "two.txt").read_text()
-        if one != two:
-            raise IntegrityError("two halves of different artifacts")
-        return cls(one)
+REPO = Path(__file__).parents[1]
 
 
 class Unwritable(Letters):
@@ -63,21 +46,10 @@ def test_an_absent_artifact_is_named_with_what_to_do(tmp_path: Path) -> None:
 
 
 def test_a_writer_killed_at_any_moment_never_shows_a_half(tmp_path: Path) -> None:
-    writer = textwrap.dedent(
-        f"""
-        import sys
-        sys.path[:0] = [{str(Path(__file__).parents[1])!r}, {str(Path(__file__).parent)!r}]
-        from test_run import Letters
-        from pipeline.run import Workspace
-        from pathlib import Path
-        for number in range(100000):
-            Workspace(Path({str(tmp_path)!r})).write("letters", Letters(str(number) * 1000))
-            if number == 0: print("ready", flush=True)
-        """
-    )
+    command = [sys.executable, "-m", "tests.letters", str(tmp_path)]
     workspace = Workspace(tmp_path)
     for round_number in range(8):
-        with subprocess.Popen([sys.executable, "-c", writer], stdout=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(command, cwd=REPO, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
             until = time.monotonic() + 0.02 * (round_number + 1)

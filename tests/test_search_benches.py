@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import random
 import signal
@@ -19,6 +20,7 @@ from pipeline.bench_variants import run_bench_ablation, run_bench_alike, variant
 from pipeline.params import read_settings
 
 REPO = Path(__file__).parents[1]
+multiprocessing.set_forkserver_preload(["tests.preloaded"])  # bench_kills' own list is a part of it
 
 
 @pytest.fixture(scope="module")
