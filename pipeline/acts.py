@@ -6,13 +6,14 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from components.errors import ConfigError, CtrError
 from components.log import LogRequest, Window
 from components.strict import Strict
+from pipeline.moments import in_utc
 from pipeline.on_dvc import record_end, record_start
 from pipeline.outside import champion_near, desk_of, home_of, read_environment, registry_of
 from pipeline.params import Settings, read_settings
@@ -187,7 +188,7 @@ def moment(text: str) -> datetime:
         read = datetime.fromisoformat(text)
     except ValueError as error:
         raise ConfigError(f"'{text}' is no ISO 8601 date or time, such as 2026-03-30 or 2026-03-30T06:00") from error
-    return read.replace(tzinfo=UTC) if read.tzinfo is None else read.astimezone(UTC)
+    return in_utc(read)
 
 
 def request_for(settings: Settings, start: datetime | None, end: datetime | None) -> LogRequest:

@@ -15,8 +15,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
+
+from pipeline.moments import in_utc
 
 _FILES = ("params.yaml", "window.yaml", "dvc.yaml")
 _GATE_SAID_NO = 4
@@ -63,11 +65,8 @@ def main() -> None:
 
 
 def _moment(text: str | None) -> str | None:
-    """A day or a moment of ISO 8601 as window.yaml wants it, in UTC where it names no zone; None for an open end."""
-    if not text:
-        return None
-    read = datetime.fromisoformat(text)
-    return (read if read.tzinfo else read.replace(tzinfo=UTC)).isoformat()
+    """A day or a moment of ISO 8601 as window.yaml wants it; None for an open end."""
+    return in_utc(datetime.fromisoformat(text)).isoformat() if text else None
 
 
 def _places(words: Sequence[str]) -> dict[str, Path]:

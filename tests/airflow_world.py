@@ -19,17 +19,18 @@ from typing import Any
 
 import pytest
 import yaml
+from toy_project import BEHIND
 
 from components.errors import ConfigError
 from pipeline.airflow_server import AirflowServer, Running, free_port, postgres, postgres_tools, running
 
 REPO = Path(__file__).parents[1]
-_LOOK_SECONDS = 0.5  # each look costs the api-server some hundredths of a second
+_LOOK_SECONDS = 1.0  # each look costs the api-server some hundredths of a second
 LIMIT_SECONDS = 900.0  # for a machine that is busy with other work; an idle one needs a tenth
 QUICK = {  # Airflow's own time-outs, minutes by default
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
-    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
-    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_SEC": "1",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_SEC": "3",
     "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "2",
     "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "8",
     "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
@@ -37,7 +38,8 @@ QUICK = {  # Airflow's own time-outs, minutes by default
     "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
     "AIRFLOW__DAG_PROCESSOR__BUNDLE_REFRESH_CHECK_INTERVAL": "1",
     "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "300",  # no DAG changes while tests run
-    "AIRFLOW__CORE__PARALLELISM": "4",
+    "AIRFLOW__CORE__PARALLELISM": "6",
+    "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.4",
 }
 
 
@@ -162,7 +164,7 @@ def quick_resources(folder: Path, home: Path) -> Path:
     """The project's resources with waits of seconds, for CTR_RESOURCES."""
     resources = yaml.safe_load((home / "infra/resources.yaml").read_text())
     resources["default"] |= {"first_wait_seconds": 1, "max_wait_seconds": 2}
-    resources["waiting"] |= {"poll_seconds": 5}
+    resources["waiting"] |= {"poll_seconds": 8}
     quick = folder / "quick.yaml"
     quick.write_text(yaml.safe_dump(resources))
     return quick
@@ -179,9 +181,9 @@ def clone_of_the_day(home: Path, folder: Path, start: str, end: str) -> Path:
 
 @contextmanager
 def reproduced(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """`dvc repro` up to the bundle, while inside; there is no champion."""
+    """`dvc repro` up to the bundle, while inside, behind whatever else wants the processors; there is no champion."""
     nowhere = {"CTR_REGISTRY": str(folder / ".none"), "CTR_STORE": str(folder / ".none")}
-    command = [sys.executable, "-m", "dvc", "repro", "--quiet", "pack"]
+    command = [*BEHIND, sys.executable, "-m", "dvc", "repro", "--quiet", "pack"]
     with subprocess.Popen(command, cwd=folder, env=os.environ | nowhere) as repro:
         try:
             yield repro

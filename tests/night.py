@@ -24,7 +24,7 @@ from airflow_world import World, reachable_folder, scheduled  # noqa: E402
 from toy_project import let_arrive, make_project  # noqa: E402
 
 FIRST_DAY = date(2026, 4, 6)  # the day after the last whose data is there from the start
-STEPS = ("fetch", "search", "train", "pack")
+STEPS = ("fetch", "train", "pack")
 
 
 class Fault(StrEnum):

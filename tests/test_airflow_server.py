@@ -43,14 +43,12 @@ from toy_project import let_arrive, make_project  # noqa: E402
 
 pytestmark = pytest.mark.servers
 TODAY = datetime.now(UTC).date()
-
-
 SMALL, RUN = "retrain_small", "line"
 
 
 @dataclass(frozen=True)
 class Line:
-    """The project's own stages: the run of them under Airflow, and the same line by hand, begun at the same time."""
+    """The project's own stages: the run of them under Airflow, and the same line by hand."""
 
     world: World
     by_hand: Path
@@ -64,16 +62,22 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def world(folder: Path) -> Iterator[World]:
+def small(folder: Path) -> Iterator[tuple[Path, subprocess.Popen[bytes]]]:
+    """The project with a small log, and the same line by hand, which goes on behind everything else."""
     skip_without_postgres()
+    home = folder / "small"
+    _make_small(home)
+    with reproduced(clone_of_the_day(home, folder / "by-hand", "2026-03-02", "2026-03-30")) as repro:
+        yield home, repro
+
+
+@pytest.fixture(scope="module")
+def world(folder: Path, small: tuple[Path, subprocess.Popen[bytes]]) -> Iterator[World]:
     interpreter = make_project(folder / "project")
     let_arrive(folder / "project", TODAY - timedelta(days=30), TODAY)
-    _add_the_small_project(folder / "small", folder / "project" / "dags")
-    settings = {
-        "CTR_PYTHON": str(interpreter),
-        "CTR_DATA": str(folder / "project" / "data"),
-        "PYTHONPATH": str(REPO),
-    }
+    _add_a_dag_of(small[0], folder / "project" / "dags")
+    data = str(folder / "project" / "data")
+    settings = {"CTR_PYTHON": str(interpreter), "CTR_DATA": data, "PYTHONPATH": str(REPO)}
     with scheduled(folder, folder / "project", (SMALL, "search", "retrain", "monitor"), settings) as there:
         there.trigger(SMALL, RUN, strategy="darts", window_end="2026-03-30")  # first: it takes longest
         _begin(there)
@@ -81,11 +85,9 @@ def world(folder: Path) -> Iterator[World]:
 
 
 @pytest.fixture(scope="module")
-def line(world: World, folder: Path) -> Iterator[Line]:
-    """Depends on `world`, whose four processes begin before the line by hand does."""
-    by_hand = clone_of_the_day(folder / "small", folder / "by-hand", "2026-03-02", "2026-03-30")
-    with reproduced(by_hand) as repro:
-        yield Line(World(world.airflow, folder / "small", world.told), by_hand, repro)
+def line(world: World, folder: Path, small: tuple[Path, subprocess.Popen[bytes]]) -> Line:
+    home, repro = small
+    return Line(World(world.airflow, home, world.told), folder / "by-hand", repro)
 
 
 def _begin(world: World) -> None:
@@ -96,7 +98,7 @@ def _begin(world: World) -> None:
     days = {"from_date": "2026-03-28T00:00:00Z", "to_date": "2026-03-30T00:00:00Z", "run_backwards": True}
     order = {"dag_id": "retrain", "max_active_runs": 2, "dag_run_conf": {"strategy": "darts"}}
     world.airflow.call("POST", "/backfills", days | order)
-    world.fault("search--waits.search.exits", "75")
+    world.fault("search--waits.check.exits", "75")
     world.fault("search--waits.train.steps", "3000")
     world.fault("search--waits.promote.exits", "7 4")
     world.trigger("search", "waits", window_end=str(TODAY + timedelta(days=2)), window_days=2)
@@ -104,15 +106,19 @@ def _begin(world: World) -> None:
     world.trigger("monitor", "drift", window_end=str(TODAY))
 
 
-def _add_the_small_project(home: Path, dags: Path) -> None:
-    """Lay it at `home`, with more epochs to be killed in, and its `retrain` as one more DAG beside those of the toy project."""
+def _make_small(home: Path) -> None:
+    """Lay the project with a small log at `home`, with more epochs to be killed in."""
     make_small_project(REPO, home)
     preset = home / "logs" / "simulated.yaml"
     content = yaml.safe_load(preset.read_text("utf-8"))
-    content["train"]["max_epochs"] = 6
+    content["train"]["max_epochs"] = 4
     preset.write_text(yaml.safe_dump(content, sort_keys=False), "utf-8")
     commit = "-c user.name=small -c user.email=small@localhost commit --quiet --all -m epochs"
     subprocess.run(["git", *commit.split()], cwd=home, check=True)
+
+
+def _add_a_dag_of(home: Path, dags: Path) -> None:
+    """Add its `retrain` as one more DAG to those of the toy project."""
     named = (home / "dags" / "retrain.py").read_text("utf-8").replace("retrain()", f"{SMALL}()")
     where = {"CTR_HOME": str(home), "CTR_PYTHON": sys.executable}
     (dags / "retrain_small.py").write_text(f"import os\n\nos.environ |= {where!r}\n\n{named}", "utf-8")
@@ -134,12 +140,19 @@ def test_a_killed_stage_and_a_killed_scheduler_are_started_again(line: Line) -> 
     world.airflow.start("scheduler")
 
 
+def test_a_run_waits_for_its_data(world: World) -> None:
+    """What becomes of it then is seen below."""
+    missing = TODAY + timedelta(days=1)
+    world.reach("search", "waits", "wait_for_data", "deferred")
+    let_arrive(world.home, missing, missing)
+
+
 def test_a_broken_contract_fails_at_once_and_is_told_once(world: World) -> None:
     run = "contract"
     assert world.wait("search", run) == "failed"
     tries = world.tries("search", run)
     assert tries["check"] == ("failed", 1)
-    assert tries["search"][0] == "upstream_failed"
+    assert tries["train"][0] == "upstream_failed"
     assert tries["clean_up"][0] == "success"
     assert "was told to end with 3" in world.log("search", run, "check", 1)
     world.until(lambda: world.told_of("search", run), "a message")
@@ -162,17 +175,12 @@ def test_data_that_does_not_arrive_by_the_deadline_is_late_and_told(world: World
     assert [(label["alertname"], label["severity"]) for label in labels] == [("CtrDataLate", "ticket")]
 
 
-def test_one_run_waits_for_its_data_is_stopped_and_cleared_loses_a_race_and_is_refused_by_the_gate(
-    world: World,
-) -> None:
-    run, missing = "waits", TODAY + timedelta(days=1)
-    world.reach("search", run, "wait_for_data", "deferred")
-    let_arrive(world.home, missing, missing)
-
+def test_a_run_that_waited_is_stopped_and_cleared_loses_a_race_and_is_refused_by_the_gate(world: World) -> None:
+    run = "waits"
     process = world.process_of("train", "search--waits")
     world.airflow.call("PATCH", f"/dags/search/dagRuns/{run}/taskInstances/train", {"new_state": "failed"})
     assert world.wait("search", run) == "failed"
-    assert world.tries("search", run)["search"] == ("success", 2), "exit 75 is tried again"
+    assert world.tries("search", run)["check"] == ("success", 2), "exit 75 is tried again"
     world.until(lambda: not Path("/proc", str(process)).exists(), "the stopped stage to end")
     (ended,) = world.home.glob("runs/search--waits/.ctr/ends/train.json")
     assert json.loads(ended.read_text())["exit_code"] == 143, "it kept a checkpoint and ended by itself"
@@ -230,7 +238,7 @@ def test_a_run_whose_first_task_never_started_is_told_once_too(world: World) -> 
 
 
 def test_days_backfilled_in_reverse_are_as_on_the_day_and_promote_nothing(world: World, tmp_path: Path) -> None:
-    """Of the toy line; of the project's own stages in test_airflow_line."""
+    """Of the toy line."""
     done = world.until(lambda: len(world.done("retrain", "rehearsed")) == 3 and world.done("retrain", "rehearsed"), "3")
     assert [entry["end"][:10] for entry in done] == ["2026-03-29", "2026-03-30", "2026-03-31"]
     on_the_day = clone_of_the_day(world.home, tmp_path / "by-hand", "2026-03-02", "2026-03-30")
@@ -275,7 +283,7 @@ def _trained_for(num_epochs: int, folder: Path) -> int:
             if epoch >= num_epochs:
                 assert read_end(Workspace(folder), "train") is None, "train ended before it could be killed"
                 return int(json.loads(record.read_text())["process"])
-        time.sleep(0.02)
+        time.sleep(0.1)
     raise AssertionError(f"waited {LIMIT_SECONDS:g} s for {num_epochs} epochs")
 
 

@@ -246,7 +246,7 @@ def _line_in_a_store(home: Path, interpreter: Path, address: str, tmp_path: Path
     run = home / "runs" / "search--a"
     subprocess.run([*runs, "open", str(run), *window], cwd=home, env=environment, check=True)
     (home / "faults" / "search.train.steps").write_text("20")
-    for verb in ("fetch", "check", "search", "train", "pack"):
+    for verb in ("fetch", "check", "train", "pack"):
         pod = ["step", verb, "--run", run.name, "--folder"]
         if verb == "train":
             first = subprocess.Popen([*runs, *pod, str(tmp_path / "stopped" / run.name)], cwd=home, env=environment)

@@ -27,6 +27,7 @@ _OPTIONS = {  # logs are read from the folder; the servers for them would listen
 _HEALTH = ("metadatabase", "scheduler", "triggerer", "dag_processor")
 _START_SECONDS = 600.0
 _STOP_SECONDS = 12.0
+_STOP_AGAIN_SECONDS = 3.0  # the triggerer waits ten for nothing (3.3.2), the dag-processor may swallow a signal
 _POLL_SECONDS = 0.25
 _IDLE = b"LocalExecutor: <idle>"  # how Airflow calls a worker between two tasks
 _THERE_ALREADY = 409
@@ -58,13 +59,21 @@ class Running:
             )
 
     def stop(self, *components: str) -> None:
-        """SIGTERM, again where it was swallowed, then SIGKILL; tasks that a scheduler leaves behind are ended after it."""
+        """SIGTERM, again where it did not do, then SIGKILL; tasks that a scheduler leaves behind are ended after it.
+
+        Only a scheduler is left its time before the second: its tasks' steps write their checkpoints.
+        """
         ending = [process for name in components if (process := self.processes.pop(name, None)) is not None]
-        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
+        patience = _STOP_SECONDS if "scheduler" in components else _STOP_AGAIN_SECONDS
+        for number, seconds in (
+            (signal.SIGTERM, patience),
+            (signal.SIGTERM, _STOP_SECONDS),
+            (signal.SIGKILL, _STOP_SECONDS),
+        ):
             for process in ending:
                 if process.poll() is None:
                     os.kill(process.pid, number)
-            _wait_for(ending, _STOP_SECONDS)
+            _wait_for(ending, seconds)
         _end_sessions({process.pid for process in ending}, (signal.SIGTERM, signal.SIGKILL))
 
     def kill(self, component: str) -> None:

@@ -59,6 +59,7 @@ def wake(workspace: WorkspaceOption = HERE) -> None:
 
     from components.watching import Drift
     from pipeline.alerting.guard import wake as act
+    from pipeline.moments import in_utc
     from pipeline.params import read_settings
     from pipeline.run import Workspace
 
@@ -66,7 +67,7 @@ def wake(workspace: WorkspaceOption = HERE) -> None:
     end = read_settings(place.root).request().window.end
     text = place.read("drift", Drift).facts.last_time
     if end is not None:
-        text = (end.replace(tzinfo=UTC) if end.tzinfo is None else end.astimezone(UTC)).isoformat()
+        text = in_utc(end).isoformat()
     desk = _desk(workspace)
     reason = act(desk.book, text or datetime.now(UTC).isoformat(), desk.params.wake_cooldown_hours)
     print("A retraining is woken." if reason is None else f"No retraining is woken: {reason}.", file=sys.stderr)

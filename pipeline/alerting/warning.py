@@ -28,6 +28,7 @@ from pipeline.alerting.state import (
     same_hours,
 )
 from pipeline.alerting.textfile import Look, write_metrics
+from pipeline.moments import in_utc
 
 if TYPE_CHECKING:  # what measures is imported where a window is looked at
     from components.watching import Drift, WatchParams
@@ -133,7 +134,7 @@ def _change_at_once(desk: Desk, change: Callable[[State, str], tuple[State, tupl
 
 
 def _window_of(facts: DriftFacts, window: tuple[datetime | None, datetime | None], now: datetime) -> Window:
-    start, end = (None if moment is None else _utc(moment).isoformat() for moment in window)
+    start, end = (None if moment is None else in_utc(moment).isoformat() for moment in window)
     return Window(start or "", end or facts.last_time or now.isoformat(), facts.num_rows, None)
 
 
@@ -214,7 +215,3 @@ def _with_all_open(state: State, notices: tuple[Notice, ...]) -> tuple[Notice, .
     said = {notice.alert.dedup_key for notice in notices}
     open_ones = [one for key, one in state.incidents.items() if key not in said and not one.is_inhibited]
     return (*notices, *(Notice("update", one.alert, one.opened) for one in open_ones))
-
-
-def _utc(moment: datetime) -> datetime:
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -18,6 +18,7 @@ from typing import Any
 from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException, DownstreamTasksSkipped
 
+from pipeline.moments import in_utc
 from pipeline.resources import RunRules
 from pipeline.subprocesses import Subprocess
 
@@ -182,7 +183,4 @@ def _last_whole(moment: datetime, length: timedelta) -> datetime:
 
 
 def _moment(text: str | None) -> datetime | None:
-    if not text:
-        return None
-    read = datetime.fromisoformat(text)
-    return read if read.tzinfo else read.replace(tzinfo=UTC)
+    return in_utc(datetime.fromisoformat(text)) if text else None
