@@ -51,6 +51,7 @@ PARAMS = SearchParams(
         hidden_widths=(),
         terms=TermLearning(1.0, 1e-4),
     ),
+    term_share=1.0,
     trial_embedding_l2=0.001,
     trial_rung_epochs=(0.5, 1.0, 2.0),
 )

@@ -168,6 +168,15 @@ def test_a_search_for_terms_stopped_at_random_batches_ends_bit_for_bit_as_one_th
     assert again == found
 
 
+def test_half_of_the_candidates_may_go_without_terms_so_that_trials_decide(small: Any, tmp_path: Path) -> None:
+    half = search_architecture(small, dataclasses.replace(SEARCH, term_share=0.5), bench(tmp_path / "half"))
+    assert [" | terms 0x1" in trial.line for trial in half.trials] == [True] * 3 + [False] * 3
+    assert half.architecture.terms == ((0, 1),), "they know the planted product from the start"
+    none = search_architecture(small, dataclasses.replace(SEARCH, term_share=0.0), bench(tmp_path / "none"))
+    assert none.term_epochs == ()
+    assert not any("terms" in trial.line for trial in none.trials)
+
+
 def test_random_draws_terms_blindly_and_darts_has_none(small: Any, tmp_path: Path) -> None:
     drawn = search_architecture(small, dataclasses.replace(SEARCH, strategy="random"), bench(tmp_path / "random"))
     assert len({trial.line.partition("| terms")[2] for trial in drawn.trials}) > 1

@@ -38,7 +38,7 @@ _MAX_REPEATED_DRAWS = 1000
 
 
 def search_halving(encoded: Encoded, params: SearchParams, workbench: Workbench) -> FoundArchitecture:
-    """Terms first, alike for all; some candidates from a supernet (where supernet_share says so), the others random; then rungs."""
+    """Terms first, for a share of the candidates; some candidates from a supernet (where supernet_share says so), the others random; then rungs."""
     count = round(params.trial.num_candidates * params.trial.supernet_share)
     supernet: DartsSearch | None = None
     if count > 0:
@@ -47,13 +47,16 @@ def search_halving(encoded: Encoded, params: SearchParams, workbench: Workbench)
         )
         supernet.run()
     terms: TermSearch | None = None
-    if params.terms.orders and len(encoded.field_sizes) >= min(params.terms.orders):
+    num_with_terms = math.ceil(params.term_share * params.trial.num_candidates - 1e-9)
+    if num_with_terms > 0 and params.terms.orders and len(encoded.field_sizes) >= min(params.terms.orders):
         terms = TermSearch(encoded, params, workbench)
         terms.run()
     best = None if supernet is None else supernet.best_record()
     candidates = _draw_candidates(params, len(encoded.field_sizes), best, count, params.trial.num_candidates)
     if terms is not None:
-        candidates = [_with_terms(candidate, terms.found) for candidate in candidates]
+        candidates = [
+            _with_terms(candidate, terms.found if candidate.number < num_with_terms else ()) for candidate in candidates
+        ]
     return _decide("halving", encoded, params, workbench, candidates, params.trial_rung_epochs, supernet, terms)
 
 

@@ -90,6 +90,8 @@ class SearchParams(Strict):
     checkpoint_seconds   at most so long between two checkpoints within an epoch
     terms                see TermSearchParams; `random` draws as many blindly, the other strategies have none
     trial                see TrialParams
+    term_share           share of halving's candidates beside which the found terms stand; the others have cells alone, so that
+                         trials decide
     trial_embedding_l2   L2 penalty on embeddings in trials
     trial_rung_epochs    passes over train after which candidates are compared on tune, ascending; the last is a whole trial
     """
@@ -118,6 +120,7 @@ class SearchParams(Strict):
     checkpoint_seconds: float
     terms: TermSearchParams
     trial: TrialParams
+    term_share: float
     trial_embedding_l2: float
     trial_rung_epochs: tuple[float, ...]
 
@@ -159,6 +162,7 @@ def _check_trial(params: SearchParams, where: str) -> None:
         "0 <= trial.weight_averaging < 1": 0 <= trial.weight_averaging < 1,
         "0 <= trial.dropout < 1": 0 <= trial.dropout < 1,
         "trial.hidden_widths >= 1": all(width >= 1 for width in trial.hidden_widths),
+        "0 <= term_share <= 1": 0 <= params.term_share <= 1,
         "trial_embedding_l2 >= 0": params.trial_embedding_l2 >= 0,
         **{f"trial.{words}": holds for words, holds in trial.terms.promises().items()},
         "terms.orders 2 or more, each once": all(order >= 2 for order in params.terms.orders)
