@@ -9,8 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from components.autopi.architecture import FoundArchitecture
 from components.autopi.operators import PAPER_OPERATORS
 from components.autopi.search_params import SearchParams, TermSearchParams, TrialParams
+from components.autopi.searching import search_architecture
+from components.errors import Stopped
 from components.stepping import TermLearning
 from components.workbench import Workbench
 
@@ -90,3 +93,23 @@ def ignore(done: float, total: float, note: str) -> None:
 def bench(folder: Path, stop: Callable[[], int | None] = lambda: None, **changes: Any) -> Workbench:
     made = Workbench(folder, folder, ignore, "cpu", "auto", None, stop)
     return dataclasses.replace(made, **changes)
+
+
+def stopped_at_random(
+    log: Any, params: SearchParams, folder: Path, seed: int, most_questions: int
+) -> tuple[FoundArchitecture, list[int]]:
+    """Search to the end in spite of stops, each after fewer than `most_questions` looks at the signal; the exit codes of the stops."""
+    generator = np.random.default_rng(seed)
+    exit_codes: list[int] = []
+    while True:
+        questions_left = int(generator.integers(1, most_questions))
+
+        def stop() -> int | None:
+            nonlocal questions_left
+            questions_left -= 1
+            return 15 if questions_left < 0 else None
+
+        try:
+            return search_architecture(log, params, bench(folder, stop)), exit_codes
+        except Stopped as stopped:
+            exit_codes.append(stopped.exit_code)

@@ -21,8 +21,8 @@ from components.autopi.operators import PAPER_OPERATORS
 from components.autopi.sampling import draw_architecture, even_strengths, log_strength
 from components.autopi.searching import SearchParams, search_architecture
 from components.autopi.supernet import Space, Supernet
-from components.errors import ConfigError, Stopped
-from tests.search_world import PARAMS, Log, bench
+from components.errors import ConfigError
+from tests.search_world import PARAMS, Log, bench, stopped_at_random
 
 HALVING = dataclasses.replace(PARAMS, strategy="halving")
 
@@ -118,23 +118,8 @@ def test_several_seeds_of_the_last_rung_decide_by_their_mean(small: Any, tmp_pat
 def test_a_search_stopped_at_random_batches_ends_bit_for_bit_as_one_that_was_not(
     small: Any, uninterrupted: FoundArchitecture, tmp_path: Path, seed: int
 ) -> None:
-    generator = np.random.default_rng(seed)
-    num_stops = 0
-    while True:
-        questions_left = int(generator.integers(1, 12))
-
-        def stop() -> int | None:
-            nonlocal questions_left
-            questions_left -= 1
-            return 15 if questions_left < 0 else None
-
-        try:
-            found = search_architecture(small, HALVING, bench(tmp_path, stop))
-        except Stopped:
-            num_stops += 1
-            continue
-        break
-    assert num_stops >= 3
+    found, exit_codes = stopped_at_random(small, HALVING, tmp_path, seed, 12)
+    assert len(exit_codes) >= 3
     assert found == uninterrupted
 
 

@@ -21,7 +21,7 @@ from components.autopi.supernet import Space, Supernet, edges_of
 from components.errors import ConfigError, DataError, Stopped
 from components.metrics import auc
 from components.rankers.ranker import RankerParams
-from tests.search_world import PARAMS, Log, bench
+from tests.search_world import PARAMS, Log, bench, stopped_at_random
 
 LINE = "4 fields | interaction fm(0) skip(0)+fm(1) | ensemble skip(0)+skip(1) fm(0)+senet(2)"
 
@@ -92,22 +92,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_other_ones(
 def test_a_search_stopped_at_random_steps_ends_bit_for_bit_as_one_that_was_not(
     small: Any, uninterrupted: FoundArchitecture, tmp_path: Path, seed: int
 ) -> None:
-    generator = np.random.default_rng(seed)
-    exit_codes = []
-    while True:
-        steps_left = int(generator.integers(1, 4))
-
-        def stop() -> int | None:
-            nonlocal steps_left
-            steps_left -= 1
-            return 15 if steps_left < 0 else None
-
-        try:
-            found = search_architecture(small, PARAMS, bench(tmp_path, stop))
-        except Stopped as stopped:
-            exit_codes.append(stopped.exit_code)
-            continue
-        break
+    found, exit_codes = stopped_at_random(small, PARAMS, tmp_path, seed, 4)
     assert len(exit_codes) >= 2
     assert set(exit_codes) == {143}
     assert found == uninterrupted

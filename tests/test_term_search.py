@@ -15,12 +15,12 @@ from components.autopi.architecture import Architecture, FoundArchitecture
 from components.autopi.network import FoundNetwork
 from components.autopi.searching import search_architecture
 from components.autopi.term_search import TermSearch
-from components.errors import ConfigError, Stopped
+from components.errors import ConfigError
 from components.rankers import RankerParams
 from components.rankers.terms import FieldTerms, all_terms
 from components.stepping import TermLearning, adam, set_rate
 from tests.rankers_by_hand import NUM_FIELDS, SIZES, WIDTH, term_effects
-from tests.search_world import PARAMS, Log, bench
+from tests.search_world import PARAMS, Log, bench, stopped_at_random
 
 SEARCH = dataclasses.replace(
     PARAMS, strategy="halving", terms=dataclasses.replace(PARAMS.terms, orders=(2,), max_epochs=6, first_pruning=3)
@@ -148,23 +148,8 @@ def test_a_gain_is_the_log_loss_that_a_term_saves(small: Any, tmp_path: Path) ->
 def test_a_search_for_terms_stopped_at_random_batches_ends_bit_for_bit_as_one_that_was_not(
     small: Any, found: FoundArchitecture, tmp_path: Path, seed: int
 ) -> None:
-    generator = np.random.default_rng(seed)
-    num_stops = 0
-    while True:
-        questions_left = int(generator.integers(1, 15))
-
-        def stop() -> int | None:
-            nonlocal questions_left
-            questions_left -= 1
-            return 15 if questions_left < 0 else None
-
-        try:
-            again = search_architecture(small, SEARCH, bench(tmp_path, stop))
-        except Stopped:
-            num_stops += 1
-            continue
-        break
-    assert num_stops >= 4
+    again, exit_codes = stopped_at_random(small, SEARCH, tmp_path, seed, 15)
+    assert len(exit_codes) >= 4
     assert again == found
 
 
