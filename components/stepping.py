@@ -41,8 +41,11 @@ class TermLearning(Strict):
         return {"terms.rate_factor > 0": self.rate_factor > 0, "terms.embedding_l2 >= 0": self.embedding_l2 >= 0}
 
 
-def adam(ranker: Ranker, learning_rate: float, embedding_l2: float, terms: TermLearning) -> torch.optim.Adam:
-    """Adam whose weight decay, coupled and on embeddings only, is the gradient of embedding_l2/2 * ||E||^2."""
+def adam(ranker: Ranker, learning_rate: float, embedding_l2: float, terms: TermLearning | None) -> torch.optim.Adam:
+    """Adam whose weight decay, coupled and on embeddings only, is the gradient of embedding_l2/2 * ||E||^2.
+
+    `terms` is for rankers that have terms beside a network; None will do for the others.
+    """
     term_tables, term_weights = ranker.term_parameters()
     apart = {id(parameter) for parameter in (*term_tables, *term_weights)}
     embeddings = [table for table in ranker.embedding_parameters() if id(table) not in apart]
@@ -50,6 +53,7 @@ def adam(ranker: Ranker, learning_rate: float, embedding_l2: float, terms: TermL
     others = [parameter for parameter in ranker.parameters() if id(parameter) not in apart]
     groups = [_group(embeddings, embedding_l2, 1.0), _group(others, 0.0, 1.0)]
     if term_tables:
+        assert terms is not None, "a ranker with terms beside a network needs to know how they learn"
         groups += [
             _group(term_tables, terms.embedding_l2, terms.rate_factor),
             _group(term_weights, 0.0, terms.rate_factor),

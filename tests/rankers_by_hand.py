@@ -115,10 +115,14 @@ def fm(weights: Weights, row: Sequence[int]) -> float:
 
 
 def term_effects(weights: Weights, row: Sequence[int], terms: Sequence[Sequence[int]], name: str) -> float:
-    table = vectors(weights, row, f"{name}embedding.table")
     total = sum(flat(vectors(weights, row, f"{name}main.table")))
     for weight, fields in zip(weights[f"{name}weights_t"], terms, strict=True):
-        total += float(weight) * sum(math.prod(table[field][place] for field in fields) for place in range(WIDTH))
+        # One table for all terms of as many fields; it has rows for the ids of fields that are in one of them.
+        table = weights[f"{name}embeddings.{len(fields)}.table"]
+        of_order = sorted({field for term in terms if len(term) == len(fields) for field in term})
+        starts = {field: sum(SIZES[other] for other in of_order if other < field) for field in of_order}
+        factors = [table[starts[field] + row[field]] for field in fields]
+        total += float(weight) * sum(math.prod(float(factor[place]) for factor in factors) for place in range(WIDTH))
     return total
 
 

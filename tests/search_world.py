@@ -41,7 +41,16 @@ PARAMS = SearchParams(
     cost_price=0.0,
     checkpoint_seconds=0.0,
     terms=TermSearchParams(
-        orders=(), max_epochs=4, first_pruning=2, min_errors=1.0, learning_rate=0.02, embedding_l2=1e-4
+        orders=(),
+        screened_orders=(),
+        min_agreement=5.0,
+        max_screened=4,
+        screened_rows=10_000,
+        max_epochs=4,
+        first_pruning=2,
+        min_errors=1.0,
+        learning_rate=0.02,
+        embedding_l2=1e-4,
     ),
     trial=TrialParams(
         num_candidates=6,
@@ -68,17 +77,22 @@ class Split:
 
 
 class Log:
-    """Encoded rows of four fields; a click depends on a product of two hidden traits, one of field 0 and one of field 1."""
+    """Encoded rows of four fields; a click depends on a product of two hidden traits, one of field 0 and one of field 1.
 
-    def __init__(self, num_rows: int, num_ids: int, seed: int) -> None:
+    With `is_triple` it is one of three, as many ids of either sign, so that no two of the fields show anything.
+    """
+
+    def __init__(self, num_rows: int, num_ids: int, seed: int, is_triple: bool = False) -> None:
         generator = np.random.default_rng(seed)
         self.field_sizes = (num_ids,) * 4
         self.field_names = ("a", "b", "c", "d")
         traits = generator.choice([-1.0, 1.0], size=(2, num_ids))
+        if is_triple:
+            traits = generator.permuted(np.tile([-1.0, 1.0], (3, num_ids // 2)), axis=1)
         self._splits = {}
         for name, rows in (("train", num_rows), ("tune", num_rows // 4), ("test", num_rows // 4)):
             ids = generator.integers(0, num_ids, (rows, 4)).astype(np.int32)
-            logits = 2.5 * traits[0, ids[:, 0]] * traits[1, ids[:, 1]]
+            logits = 2.5 * np.prod([of_ids[ids[:, field]] for field, of_ids in enumerate(traits)], axis=0)
             clicks = (generator.random(rows) < 1 / (1 + np.exp(-logits))).astype(np.int8)
             self._splits[name] = Split(ids, clicks, np.zeros(rows, np.int64))
 

@@ -163,7 +163,7 @@ def test_terms_are_added_to_what_the_cells_say() -> None:
     torch.testing.assert_close(both(ids), plain(ids) + both.terms(ids))
     assert float(both.terms(ids).detach().std()) > 0.01
     tables, weights = both.term_parameters()
-    assert [tuple(one.shape) for one in (*tables, *weights)] == [(18, 1), (18, 4), (2,)]
+    assert [tuple(one.shape) for one in (*tables, *weights)] == [(18, 1), (12, 4), (18, 4), (2,)]
     assert plain.term_parameters() == ([], [])
     # Three main effects; a product of two and one of three, summed over four dimensions, weighted; two sums and the last one.
     pair, triple = 4 + 3 + 1, 2 * 4 + 3 + 1

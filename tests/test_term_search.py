@@ -14,6 +14,7 @@ import torch
 from components.autopi.architecture import Architecture, FoundArchitecture
 from components.autopi.network import FoundNetwork
 from components.autopi.searching import search_architecture
+from components.autopi.term_course import TermCourse
 from components.autopi.term_search import TermSearch
 from components.errors import ConfigError
 from components.rankers import RankerParams
@@ -25,6 +26,7 @@ from tests.search_world import PARAMS, Log, bench, stopped_at_random
 SEARCH = dataclasses.replace(
     PARAMS, strategy="halving", terms=dataclasses.replace(PARAMS.terms, orders=(2,), max_epochs=6, first_pruning=3)
 )
+SCREENING = dataclasses.replace(SEARCH, terms=dataclasses.replace(SEARCH.terms, screened_orders=(3,)))
 PLANTED = (0, 1)  # of tests.search_world.Log
 
 
@@ -38,10 +40,22 @@ def found(small: Any, tmp_path_factory: pytest.TempPathFactory) -> FoundArchitec
     return search_architecture(small, SEARCH, bench(tmp_path_factory.mktemp("whole")))
 
 
+@pytest.fixture(scope="module")
+def triple() -> Any:
+    return Log(6_000, 8, 1, is_triple=True)
+
+
+@pytest.fixture(scope="module")
+def screened(triple: Any, tmp_path_factory: pytest.TempPathFactory) -> FoundArchitecture:
+    return search_architecture(triple, SCREENING, bench(tmp_path_factory.mktemp("screened")))
+
+
 def test_terms_of_two_and_three_fields_are_what_loops_by_hand_give() -> None:
     torch.manual_seed(1)
     terms = ((0, 2), (1, 3), (0, 1, 3), (0, 1))
     module = FieldTerms(SIZES, terms, WIDTH).double()
+    assert module.embeddings["2"].table.shape == (sum(SIZES), WIDTH)
+    assert module.embeddings["3"].table.shape == (SIZES[0] + SIZES[1] + SIZES[3], WIDTH), "no vectors for field 2"
     with torch.no_grad():
         module.weights_t.copy_(torch.tensor([0.5, -1.0, 2.0, 1.5]))
         torch.nn.init.normal_(module.main.table)
@@ -110,22 +124,41 @@ def test_the_planted_pair_stays_and_what_means_nothing_goes(found: FoundArchitec
 
 
 def test_a_log_without_interactions_gets_no_terms_for_long(tmp_path: Path) -> None:
-    log: Any = Log(4_000, 20, 3)
+    log: Any = Log(4_000, 12, 3)
     for split in (log.split("train"), log.split("tune")):
         split.clicks[:] = (np.random.default_rng(5).random(len(split.clicks)) < 0.3).astype(np.int8)
-    search = TermSearch(log, SEARCH, bench(tmp_path))
+    search = TermSearch(log, SCREENING, bench(tmp_path))
     assert len(search.run()) <= 1
     assert len(search.epochs) <= 6
+    assert not any(screened.has_joined for screened in search.screened)
+    assert max(screened.agreement for screened in search.screened) < 3
+
+
+def test_a_planted_triple_that_no_pair_shows_is_screened_and_joins(
+    triple: Any, screened: FoundArchitecture, tmp_path: Path
+) -> None:
+    assert screened.architecture.terms == ((0, 1, 2),)
+    first, *others = screened.screened_terms
+    assert (first.fields, first.has_joined) == ((0, 1, 2), True)
+    assert first.agreement > 10
+    assert len(others) == 3
+    assert all(one.agreement < 3 and not one.has_joined for one in others)
+    assert [epoch.epoch for epoch in screened.term_epochs] == list(range(len(screened.term_epochs)))
+    assert screened.term_epochs[-1].tune_auc > 0.8 > 0.6 > screened.term_epochs[3].tune_auc
+    screened.save(tmp_path)
+    assert FoundArchitecture.load(tmp_path) == screened
+    plain = search_architecture(triple, SEARCH, bench(tmp_path / "plain"))
+    assert not any(len(term) == 3 for term in plain.architecture.terms)
+    assert plain.screened_terms == ()
 
 
 def test_a_gain_is_the_log_loss_that_a_term_saves(small: Any, tmp_path: Path) -> None:
-    search = TermSearch(
-        small, dataclasses.replace(SEARCH, terms=dataclasses.replace(SEARCH.terms, max_epochs=1)), bench(tmp_path)
-    )
-    search.run()
-    (epoch,) = search.epochs
+    params = dataclasses.replace(SEARCH, terms=dataclasses.replace(SEARCH.terms, max_epochs=1))
+    course = TermCourse("terms", small, all_terms(4, (2,)), params, bench(tmp_path), {})
+    course.run()
+    (epoch,) = course.epochs
     tune = small.split("tune")
-    network = search._averaged_network.double()
+    network = course._average.double()
 
     def loss() -> float:
         with torch.no_grad():
@@ -146,11 +179,11 @@ def test_a_gain_is_the_log_loss_that_a_term_saves(small: Any, tmp_path: Path) ->
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_search_for_terms_stopped_at_random_batches_ends_bit_for_bit_as_one_that_was_not(
-    small: Any, found: FoundArchitecture, tmp_path: Path, seed: int
+    triple: Any, screened: FoundArchitecture, tmp_path: Path, seed: int
 ) -> None:
-    again, exit_codes = stopped_at_random(small, SEARCH, tmp_path, seed, 15)
+    again, exit_codes = stopped_at_random(triple, SCREENING, tmp_path, seed, 15)
     assert len(exit_codes) >= 4
-    assert again == found
+    assert again == screened
 
 
 def test_half_of_the_candidates_may_go_without_terms_so_that_trials_decide(small: Any, tmp_path: Path) -> None:
@@ -171,7 +204,12 @@ def test_random_draws_terms_blindly_and_darts_has_none(small: Any, tmp_path: Pat
 
 
 def test_params_that_make_no_terms_are_refused(small: Any, tmp_path: Path) -> None:
-    for change, words in (({"orders": (1,)}, "terms.orders"), ({"max_epochs": 0}, "terms.max_epochs")):
+    for change, words in (
+        ({"orders": (1,)}, "terms.orders"),
+        ({"screened_orders": (3, 3)}, "terms.screened_orders"),
+        ({"screened_rows": 0}, "terms.screened_rows"),
+        ({"max_epochs": 0}, "terms.max_epochs"),
+    ):
         wrong = dataclasses.replace(SEARCH, terms=dataclasses.replace(SEARCH.terms, **change))
         with pytest.raises(ConfigError, match=words):
             search_architecture(small, wrong, bench(tmp_path))

@@ -219,6 +219,20 @@ class TermEpoch(Strict):
 
 
 @dataclass(frozen=True)
+class ScreenedTerm(Strict):
+    """One interaction of more fields that the first terms were asked about.
+
+    fields      ascending
+    agreement   of their errors in its cells on train and on tune, in standard errors (`components.autopi.screening`)
+    has_joined  it was among the terms that learned in the second course
+    """
+
+    fields: tuple[int, ...]
+    agreement: float
+    has_joined: bool
+
+
+@dataclass(frozen=True)
 class Collapse(Strict):
     """Signs of a search gone to skip connections, or of a supernet that does not know what is good.
 
@@ -248,7 +262,8 @@ class FoundArchitecture(Strict):
     limit_batches  as the workbench had it: not None marks a quick look
     trials         every training of a candidate from scratch, in order; what is absent in older artifacts is none
     trial_rows     rows that passed through candidates, and through the search for terms, forwards and backwards
-    term_epochs    the search for terms; none where none was made
+    term_epochs    the search for terms, one course after the other; none where none was made
+    screened_terms the interactions of more fields that the first course lacked most surely, in that order
     """
 
     architecture: Architecture
@@ -262,6 +277,7 @@ class FoundArchitecture(Strict):
     trials: tuple[TrialRecord, ...] = ()
     trial_rows: int = 0
     term_epochs: tuple[TermEpoch, ...] = ()
+    screened_terms: tuple[ScreenedTerm, ...] = ()
 
     def save(self, folder: Path) -> None:
         """Write architecture.json (with the course of the search) and the one line of text."""

@@ -67,16 +67,24 @@ def search_random(encoded: Encoded, params: SearchParams, workbench: Workbench) 
     affordable = max(1, int(epochs_of_halving(params) / longest + 1e-9))
     candidates = _draw_candidates(params, len(encoded.field_sizes), None, 0, affordable)
     generator = np.random.default_rng([params.seed, 2])
-    choices = all_terms(len(encoded.field_sizes), params.terms.orders)
-    candidates = [_with_terms(candidate, _draw_terms(choices, generator)) for candidate in candidates]
+    few, more = (
+        all_terms(len(encoded.field_sizes), orders) for orders in (params.terms.orders, params.terms.screened_orders)
+    )
+    candidates = [
+        _with_terms(
+            candidate,
+            _draw_terms(few, len(few), generator) + _draw_terms(more, params.terms.max_screened, generator),
+        )
+        for candidate in candidates
+    ]
     return _decide("random", encoded, params, workbench, candidates, params.trial_rung_epochs[-1:], None, None)
 
 
-def _draw_terms(choices: Terms, generator: np.random.Generator) -> Terms:
-    """Any number of terms, each number as likely, and any of that number."""
+def _draw_terms(choices: Terms, most: int, generator: np.random.Generator) -> Terms:
+    """Any number of terms up to `most`, each number as likely, and any of that number."""
     if not choices:
         return ()
-    count = int(generator.integers(0, len(choices) + 1))
+    count = int(generator.integers(0, min(len(choices), most) + 1))
     return tuple(choices[place] for place in sorted(generator.choice(len(choices), size=count, replace=False)))
 
 
@@ -195,6 +203,7 @@ def _decide(
         trials=records,
         trial_rows=sum(work["rows"] for work in works),
         term_epochs=() if terms is None else terms.epochs,
+        screened_terms=() if terms is None else terms.screened,
     )
     spent = [(work["seconds"], work["core_seconds"]) for work in works]
     spent += [] if supernet is None else [(supernet.seconds, supernet.core_seconds)]

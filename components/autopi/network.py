@@ -171,7 +171,7 @@ class FoundNetwork(Ranker):
         """See Ranker."""
         if self.terms is None:
             return [], []
-        return [self.terms.main.table, self.terms.embedding.table], [self.terms.weights_t]
+        return self.terms.tables(), [self.terms.weights_t]
 
     def count_parameters(self) -> int:
         """Parameters beside the embeddings (Table 4 of the paper counts so)."""

@@ -42,17 +42,26 @@ class TrialParams(Strict):
 
 @dataclass(frozen=True)
 class TermSearchParams(Strict):
-    """Which interactions of few fields `halving` looks for before its trials, to stand beside the cells of all candidates.
+    """Which interactions of few fields `halving` looks for before its trials, to stand beside the cells of candidates.
 
-    orders         numbers of fields in a term, two or more each; none: no terms, the paper's space
-    max_epochs     passes over train
-    first_pruning  epochs after which terms are dropped for the first time, and then after each
-    min_errors     standard errors of its gain on tune that a term's gain must exceed to stay
-    learning_rate  Adam's
-    embedding_l2   L2 penalty on the terms' tables
+    orders           numbers of fields in a term, two or more each; none: no terms, the paper's space
+    screened_orders  the same of terms that learn only where the first ones lack them (`components.autopi.screening`); none: no
+                     screening
+    min_agreement    standard errors of agreement between train and tune from which a term is lacking
+    max_screened     so many that are lacking join at most
+    screened_rows    rows of train, the last ones, and of tune that are asked
+    max_epochs       passes over train, of each course
+    first_pruning    epochs after which terms are dropped for the first time, and then after each
+    min_errors       standard errors of its gain on tune that a term's gain must exceed to stay
+    learning_rate    Adam's
+    embedding_l2     L2 penalty on the terms' tables
     """
 
     orders: tuple[int, ...]
+    screened_orders: tuple[int, ...]
+    min_agreement: float
+    max_screened: int
+    screened_rows: int
     max_epochs: int
     first_pruning: int
     min_errors: float
@@ -88,7 +97,7 @@ class SearchParams(Strict):
     cost_price           per million of that: nats added to the loss by which alpha and beta learn and to the tune log loss that
                          chooses the epoch, and as much taken off a candidate's AUC; 0: quality alone decides
     checkpoint_seconds   at most so long between two checkpoints within an epoch
-    terms                see TermSearchParams; `random` draws as many blindly, the other strategies have none
+    terms                see TermSearchParams; `random` draws any number blindly, the other strategies have none
     trial                see TrialParams
     term_share           share of halving's candidates beside which the found terms stand; the others have cells alone, so that
                          trials decide
@@ -150,6 +159,7 @@ def check_params(params: SearchParams) -> None:
 
 def _check_trial(params: SearchParams, where: str) -> None:
     trial, rung_epochs = params.trial, params.trial_rung_epochs
+    orders = (*params.terms.orders, *params.terms.screened_orders)
     promises = {
         "trial.num_candidates >= 1": trial.num_candidates >= 1,
         "0 <= trial.supernet_share <= 1": 0 <= trial.supernet_share <= 1,
@@ -165,8 +175,10 @@ def _check_trial(params: SearchParams, where: str) -> None:
         "0 <= term_share <= 1": 0 <= params.term_share <= 1,
         "trial_embedding_l2 >= 0": params.trial_embedding_l2 >= 0,
         **{f"trial.{words}": holds for words, holds in trial.terms.promises().items()},
-        "terms.orders 2 or more, each once": all(order >= 2 for order in params.terms.orders)
-        and len(set(params.terms.orders)) == len(params.terms.orders),
+        "terms.orders and terms.screened_orders 2 or more, each once": all(order >= 2 for order in orders)
+        and len(set(orders)) == len(orders),
+        "terms.max_screened >= 0": params.terms.max_screened >= 0,
+        "terms.screened_rows >= 1": params.terms.screened_rows >= 1,
         "terms.max_epochs >= 1": params.terms.max_epochs >= 1,
         "terms.first_pruning >= 1": params.terms.first_pruning >= 1,
         "terms.learning_rate > 0": params.terms.learning_rate > 0,

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import shutil
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,22 +17,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn import functional
-from torch.optim.swa_utils import AveragedModel
 
 from components.autopi.architecture import Architecture, TrialRecord
+from components.autopi.learning import Learning, Place, no_facts
 from components.autopi.network import FoundNetwork
 from components.autopi.pace import Pace
 from components.autopi.pricing import trial_shape
 from components.autopi.search_params import SearchParams
-from components.averaging import averaged
 from components.batching import Batches, pick_device
-from components.checkpoint import flatten_optimizer, load_checkpoint, restore_optimizer, save_checkpoint, under
+from components.checkpoint import load_checkpoint, save_checkpoint
 from components.encoding import Encoded
 from components.errors import DataError
 from components.metrics import auc, log_loss
-from components.rankers.ranker import Ranker
-from components.stepping import adam, set_rate, take_step
+from components.stepping import adam
 from components.workbench import Workbench
 
 
@@ -116,15 +112,7 @@ class Trial:
         self.ground = ground
         self._folder = ground.folder(candidate, seed)
         self.identity = {**ground.identity, "line": candidate.architecture.to_text(), "trial_seed": seed}
-        self.facts: dict[str, Any] = {
-            "step": 0,
-            "rows": 0,
-            "seconds": 0.0,
-            "core_seconds": 0.0,
-            "rungs": [],
-            "num_parameters": 0,
-            "num_flops": 0,
-        }
+        self.facts: dict[str, Any] = {**no_facts(), "rungs": [], "num_parameters": 0, "num_flops": 0}
         found = load_checkpoint(self._folder, self.identity, "auto", ground.tell)
         self._is_retired = found is not None and not found.tensors
         if found is not None:
@@ -165,48 +153,28 @@ class Trial:
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(ground.params.seed * 1_000_003 + self.candidate.number * 101 + self.seed)
             network = FoundNetwork(ground.field_sizes, self.candidate.architecture, ground.shape).to(ground.device)
-            averages = averaged(network, ground.params.trial.weight_averaging)
             optimizer = adam(network, ground.rate(0), ground.params.trial_embedding_l2, ground.params.trial.terms)
-            self._restore(network, averages, optimizer)
+            place = Place(self._folder, self.identity, ground.params.checkpoint_seconds)
+            decay = ground.params.trial.weight_averaging
+            learning = Learning(network, optimizer, decay, ground.device, place, self.facts)
+            if self.facts["step"] > 0:
+                found = load_checkpoint(self._folder, self.identity, "always", ground.tell)
+                assert found is not None
+                learning.restore(found)
             self.facts["num_parameters"], self.facts["num_flops"] = network.count_parameters(), network.count_flops()
-            saved_at = told_at = time.monotonic()
-            clock = _Clock(self.facts)
-            batches = ground.train(self.seed)
-            network.train()
-            while self.facts["step"] < until:
-                epoch, batch = divmod(self.facts["step"], ground.num_batches)
-                for ids_bf, clicks_b in batches.epoch(epoch, batch):
-                    self._step(network, averages, optimizer, ids_bf, clicks_b)
-                    if self.facts["step"] == until or self.facts["step"] % ground.num_batches == 0:
-                        break
-                    now = time.monotonic()
-                    is_asked = ground.workbench.stop_signal() is not None
-                    if is_asked or now - saved_at >= ground.params.checkpoint_seconds:
-                        clock.stop()
-                        self._save(network, averages, optimizer)
-                        saved_at = now
-                        ground.workbench.stop_if_asked(f"in candidate {self.candidate.number}")
-                    if now - told_at >= 1.0:
-                        told_at = now
-                        ground.tell(f"candidate {self.candidate.number}, {clock.rows_per_second():,.0f} rows/s")
-            self.facts["rungs"].append([until, *self._judge(averages.module)])
-            clock.stop()
-            self._save(network, averages, optimizer)
-        ground.workbench.stop_if_asked(f"after a rung of candidate {self.candidate.number}")
+            name, before = f"candidate {self.candidate.number}", ground.steps_done - self.facts["step"]
 
-    def _step(
-        self,
-        network: Ranker,
-        averages: AveragedModel,
-        optimizer: torch.optim.Optimizer,
-        ids_bf: torch.Tensor,
-        clicks_b: torch.Tensor,
-    ) -> None:
-        set_rate(optimizer, self.ground.rate(self.facts["step"]))
-        take_step(network, optimizer, averages, ids_bf, clicks_b, functional.binary_cross_entropy_with_logits)
-        self.facts["step"] += 1
-        self.ground.steps_done += 1
-        self.facts["rows"] += len(clicks_b)
+            def tell(rows_per_second: float) -> None:
+                ground.steps_done = before + self.facts["step"]
+                ground.tell(f"{name}, {rows_per_second:,.0f} rows/s")
+
+            learning.learn_to(
+                until, ground.train(self.seed), ground.num_batches, ground.rate, ground.workbench, f"in {name}", tell
+            )
+            ground.steps_done = before + self.facts["step"]
+            self.facts["rungs"].append([until, *self._judge(learning.averages.module)])
+            learning.save()
+        ground.workbench.stop_if_asked(f"after a rung of {name}")
 
     def _judge(self, network: torch.nn.Module) -> tuple[float, float]:
         """AUC and log loss on tune; a candidate that diverged is worth what chance is."""
@@ -217,47 +185,6 @@ class Trial:
             return 0.5, math.log(2)
         clicks_r = self.ground.tune_clicks
         return auc(clicks_r, logits_r), log_loss(clicks_r, 1 / (1 + np.exp(-logits_r)))
-
-    def _save(self, network: Ranker, averages: AveragedModel, optimizer: torch.optim.Optimizer) -> None:
-        tensors, self.facts["optimizer"] = flatten_optimizer("optimizer", optimizer)
-        tensors |= {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
-        tensors |= {f"averages.{name}": tensor for name, tensor in averages.state_dict().items()}
-        tensors["random"] = torch.get_rng_state()
-        if self.ground.device.type == "cuda":
-            tensors["random.cuda"] = torch.cuda.get_rng_state(self.ground.device)
-        save_checkpoint(self._folder, self.identity, tensors, self.facts)
-
-    def _restore(self, network: Ranker, averages: AveragedModel, optimizer: torch.optim.Optimizer) -> None:
-        if self.facts["step"] == 0:
-            return
-        found = load_checkpoint(self._folder, self.identity, "always", self.ground.tell)
-        assert found is not None
-        network.load_state_dict(under("network", found.tensors))
-        averages.load_state_dict(under("averages", found.tensors))
-        restore_optimizer("optimizer", optimizer, found.tensors, found.facts["optimizer"])
-        torch.set_rng_state(found.tensors["random"])
-        if self.ground.device.type == "cuda":
-            torch.cuda.set_rng_state(found.tensors["random.cuda"], self.ground.device)
-
-
-class _Clock:
-    """Adds the seconds and core-seconds of a stretch of training to its facts, which decide nothing."""
-
-    def __init__(self, facts: dict[str, Any]) -> None:
-        self._facts = facts
-        self._rows_before, self._began = facts["rows"], time.monotonic()
-        self._since = (time.monotonic(), time.process_time())
-
-    def stop(self) -> None:
-        """Add what has passed since the last time."""
-        now = (time.monotonic(), time.process_time())
-        self._facts["seconds"] += now[0] - self._since[0]
-        self._facts["core_seconds"] += now[1] - self._since[1]
-        self._since = now
-
-    def rows_per_second(self) -> float:
-        """Of this stretch so far."""
-        return float(self._facts["rows"] - self._rows_before) / max(time.monotonic() - self._began, 1e-9)
 
 
 def forget(ground: Ground) -> None:

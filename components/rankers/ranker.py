@@ -85,7 +85,10 @@ class FieldEmbedding(nn.Module):
 
     def forward(self, ids_bf: torch.Tensor) -> torch.Tensor:
         """Look up each field's vector."""
-        places_bf = ids_bf + self.offsets_f
+        return self.look_up(ids_bf + self.offsets_f)
+
+    def look_up(self, places_bf: torch.Tensor) -> torch.Tensor:
+        """Rows of the table, any number of columns of places (B, .) -> (B, ., D)."""
         is_learning = torch.is_grad_enabled() and self.table.requires_grad and not torch.compiler.is_exporting()
         if is_learning and self.table.device.type == "cpu":
             x_bfd: torch.Tensor = _Lookup.apply(places_bf, self.table)  # type: ignore[no-untyped-call]

@@ -50,7 +50,20 @@ def _terms(found: FoundArchitecture, field_names: Sequence[str]) -> str:
     if ordered:
         listed = ", ".join(f"{_named(term, field_names)} ({gains[term]:.5f})" for term in ordered)
         words += f" (in brackets what tune’s log loss would rise by without each): {listed}"
-    return words + "."
+    return words + "." + _screened(found, field_names)
+
+
+def _screened(found: FoundArchitecture, field_names: Sequence[str]) -> str:
+    if not found.screened_terms:
+        return ""
+    joined = [one for one in found.screened_terms if one.has_joined]
+    rest = next((one for one in found.screened_terms if not one.has_joined), None)
+    listed = ", ".join(f"{_named(one.fields, field_names)} ({one.agreement:.1f})" for one in joined)
+    words = f" Then those of more fields were asked which of them this lacks: {listed or 'none surely'}"
+    words += " (in brackets how many standard errors the errors on train and on tune agree by)" if joined else ""
+    if rest is not None:
+        words += f"; the highest of the others, {_named(rest.fields, field_names)}, has {rest.agreement:.1f}"
+    return words + ". Those learned beside the first, and were judged in the same way." if joined else words + "."
 
 
 def _named(term: Sequence[int], field_names: Sequence[str]) -> str:
