@@ -78,6 +78,14 @@ def test_terms_of_two_and_three_fields_are_what_loops_by_hand_give() -> None:
         assert (main_b + parts_bt[:, column]).tolist() == pytest.approx(alone)
 
 
+def test_terms_can_be_counted_before_there_is_memory_for_them() -> None:
+    terms = ((0, 2), (0, 1, 3))
+    with torch.device("meta"):
+        module = FieldTerms((10**9, 5, 10**9, 7), terms, WIDTH)
+        module.restrict([1])
+    assert sum(table.numel() for table in module.tables()) == 2 * 10**9 + 12 + WIDTH * (2 * 10**9 + 10**9 + 12)
+
+
 def test_there_are_as_many_terms_as_ways_to_choose_fields() -> None:
     assert len(all_terms(14, (2, 3))) == math.comb(14, 2) + math.comb(14, 3)
     assert all_terms(3, (3, 2)) == ((0, 1), (0, 2), (1, 2), (0, 1, 2))

@@ -63,7 +63,8 @@ class FieldTerms(nn.Module):
         for order in self._orders:
             of_order = [place for place in self.alive if len(self.terms[place]) == order]
             fields = _fields_of([self.terms[place] for place in of_order])
-            starts = dict(zip(self._fields[order], self._embedding(order).offsets_f.tolist(), strict=True))
+            sizes = self._embedding(order).field_sizes
+            starts = dict(zip(self._fields[order], itertools.accumulate(sizes, initial=0), strict=False))
             factors = torch.tensor([[fields.index(field) for field in self.terms[place]] for place in of_order])
             # Not saved with the weights: the terms say it.
             self.register_buffer(f"places_{order}", torch.tensor(of_order), persistent=False)
