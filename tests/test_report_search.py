@@ -92,7 +92,7 @@ def test_terms_are_named_with_what_tune_would_lose_without_them() -> None:
     assert "field 0 × field 1 × field 2 (0.04568)" in page_of(run_of(found, None), "")
     screened = (ScreenedTerm((0, 1, 2), 8.14, True), ScreenedTerm((0, 2, 3), 2.26, False))
     words = search_in_words(dataclasses.replace(found, screened_terms=screened), None, ("user", "item", "hour", "day"))
-    assert "this lacks: user × item × hour (8.1)" in words["terms"]
+    assert "are lacking: user × item × hour (8.1)" in words["terms"]
     assert "the highest of the others, user × hour × day, has 2.3." in words["terms"]
     nothing = dataclasses.replace(found, screened_terms=screened[1:])
     assert "none surely; the highest of the others" in search_in_words(nothing, None, ())["terms"]

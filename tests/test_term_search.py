@@ -160,6 +160,21 @@ def test_a_planted_triple_that_no_pair_shows_is_screened_and_joins(
     assert plain.screened_terms == ()
 
 
+def test_a_pair_that_was_dropped_too_early_comes_back_and_no_triple_on_its_account(tmp_path: Path) -> None:
+    terms = dataclasses.replace(
+        SCREENING.terms, screened_orders=(2, 3), first_pruning=1, min_errors=3.0, max_epochs=4, learning_rate=0.002
+    )
+    log: Any = Log(4_000, 12, 1)
+    search = TermSearch(log, dataclasses.replace(SCREENING, terms=terms), bench(tmp_path))
+    assert search.run() == (PLANTED,)
+    assert [len(epoch.terms) for epoch in search.epochs] == [6, 1, 1, 1, 1]
+    back, *others = search.screened
+    assert (back.fields, back.has_joined) == (PLANTED, True)
+    assert [one.fields for one in others[:2]] == [(0, 1, 2), (0, 1, 3)]
+    assert others[1].agreement > 10, "they lack it as well"
+    assert not any(one.has_joined for one in others)
+
+
 def test_a_gain_is_the_log_loss_that_a_term_saves(small: Any, tmp_path: Path) -> None:
     params = dataclasses.replace(SEARCH, terms=dataclasses.replace(SEARCH.terms, max_epochs=1))
     course = TermCourse("terms", small, all_terms(4, (2,)), params, bench(tmp_path), {})

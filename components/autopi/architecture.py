@@ -220,7 +220,7 @@ class TermEpoch(Strict):
 
 @dataclass(frozen=True)
 class ScreenedTerm(Strict):
-    """One interaction of more fields that the first terms were asked about.
+    """One interaction that the terms of the first course were asked about.
 
     fields      ascending
     agreement   of their errors in its cells on train and on tune, in standard errors (`components.autopi.screening`)
@@ -263,7 +263,7 @@ class FoundArchitecture(Strict):
     trials         every training of a candidate from scratch, in order; what is absent in older artifacts is none
     trial_rows     rows that passed through candidates, and through the search for terms, forwards and backwards
     term_epochs    the search for terms, one course after the other; none where none was made
-    screened_terms the interactions of more fields that the first course lacked most surely, in that order
+    screened_terms the interactions that what the first course found lacks most surely, in that order
     """
 
     architecture: Architecture

@@ -67,9 +67,9 @@ def search_random(encoded: Encoded, params: SearchParams, workbench: Workbench) 
     affordable = max(1, int(epochs_of_halving(params) / longest + 1e-9))
     candidates = _draw_candidates(params, len(encoded.field_sizes), None, 0, affordable)
     generator = np.random.default_rng([params.seed, 2])
-    few, more = (
-        all_terms(len(encoded.field_sizes), orders) for orders in (params.terms.orders, params.terms.screened_orders)
-    )
+    num_fields = len(encoded.field_sizes)
+    few = all_terms(num_fields, params.terms.orders)
+    more = all_terms(num_fields, set(params.terms.screened_orders) - set(params.terms.orders))
     candidates = [
         _with_terms(
             candidate,

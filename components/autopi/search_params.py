@@ -45,8 +45,8 @@ class TermSearchParams(Strict):
     """Which interactions of few fields `halving` looks for before its trials, to stand beside the cells of candidates.
 
     orders           numbers of fields in a term, two or more each; none: no terms, the paper's space
-    screened_orders  the same of terms that learn only where the first ones lack them (`components.autopi.screening`); none: no
-                     screening
+    screened_orders  the same of terms that learn, or learn again, only where those that were found lack them
+                     (`components.autopi.screening`); none: no screening
     min_agreement    standard errors of agreement between train and tune from which a term is lacking
     max_screened     so many that are lacking join at most
     screened_rows    rows of train, the last ones, and of tune that are asked

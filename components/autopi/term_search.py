@@ -7,8 +7,8 @@ of a strength: how much worse the model is without it. A term's gain is the mean
 with it; a term stays while its gain is above so many of its standard errors.
 
 There are two courses. All terms of few fields learn in the first. Those of more fields are too many, and too slow to leave zero, to
-learn with them: so what the first course found is asked which of them it lacks (`components.autopi.screening`), and the few that it
-lacks most surely learn in a second course beside what is left of the first. Greedy crossing of what was found is as in AutoCross
+learn with them: so what the first course found is asked which of them it lacks, and which of those that it dropped
+(`components.autopi.screening`), and the few that it lacks most surely learn in a second course beside what is left of the first. Greedy crossing of what was found is as in AutoCross
 (Luo et al. 2019), but the candidates are all combinations of fields, and asked without a training.
 """
 
@@ -70,21 +70,27 @@ class TermSearch:
         return course
 
     def _screen(self, course: TermCourse) -> tuple[ScreenedTerm, ...]:
-        """The terms of more fields in the order of their agreement, and which of them join; no more than may be shown."""
+        """The terms that are not in it, by their agreement: those that join, and the first of all."""
         params, sizes = self._params.terms, self._encoded.field_sizes
-        choices = all_terms(len(sizes), params.screened_orders)
+        every = all_terms(len(sizes), params.screened_orders)
+        choices = tuple(term for term in every if term not in course.found)
         if not choices:
             return ()
-        self._workbench.progress(
-            0, 1, f"terms: asking {len(choices):,} interactions of more fields what they would explain"
-        )
+        self._workbench.progress(0, 1, f"terms: asking for {len(choices):,} others whether they are lacking")
         train, tune = (self._errors(course, name) for name in ("train", "tune"))
         agreement = agreements(train, tune, sizes, choices)
-        order = sorted(range(len(choices)), key=lambda place: (-agreement[place], choices[place]))
+        ordered = sorted(zip(agreement, choices, strict=True), key=lambda one: (-one[0], one[1]))
+        joining: list[tuple[int, ...]] = []
+        for found, term in ordered:
+            # Where two fields lack their term, so does every third beside them, only less surely.
+            is_owed_to_fewer = any(set(other) < set(term) for other in joining)
+            if found >= params.min_agreement and not is_owed_to_fewer and len(joining) < params.max_screened:
+                joining.append(term)
+        shown = [one for one in ordered if math.isfinite(one[0])][: params.max_screened]
         return tuple(
-            ScreenedTerm(choices[place], agreement[place], agreement[place] >= params.min_agreement)
-            for place in order[: params.max_screened]
-            if math.isfinite(agreement[place])
+            ScreenedTerm(term, found, term in joining)
+            for found, term in ordered
+            if term in joining or (found, term) in shown
         )
 
     def _errors(self, course: TermCourse, name: str) -> Errors:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import nn
@@ -24,7 +24,7 @@ Terms = tuple[tuple[int, ...], ...]
 _INITIAL_PRODUCT, _INITIAL_SPREAD = 0.04, 0.15
 
 
-def all_terms(num_fields: int, orders: Sequence[int]) -> Terms:
+def all_terms(num_fields: int, orders: Collection[int]) -> Terms:
     """Every combination of so many fields as each order says, those of fewer fields first."""
     return tuple(term for order in sorted(orders) for term in itertools.combinations(range(num_fields), order))
 

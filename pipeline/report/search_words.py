@@ -59,7 +59,7 @@ def _screened(found: FoundArchitecture, field_names: Sequence[str]) -> str:
     joined = [one for one in found.screened_terms if one.has_joined]
     rest = next((one for one in found.screened_terms if not one.has_joined), None)
     listed = ", ".join(f"{_named(one.fields, field_names)} ({one.agreement:.1f})" for one in joined)
-    words = f" Then those of more fields were asked which of them this lacks: {listed or 'none surely'}"
+    words = f" Then all others, of more fields too, were asked which of them are lacking: {listed or 'none surely'}"
     words += " (in brackets how many standard errors the errors on train and on tune agree by)" if joined else ""
     if rest is not None:
         words += f"; the highest of the others, {_named(rest.fields, field_names)}, has {rest.agreement:.1f}"
