@@ -9,21 +9,31 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from torch.nn import functional
 
 from components.autopi.architecture import NUM_INPUTS, FoundArchitecture
 from components.autopi.darts import DartsSearch
 from components.autopi.discretising import discretise
 from components.autopi.network import FoundNetwork
+from components.autopi.search_params import SearchParams, check_params
 from components.autopi.searching import STRATEGIES, search_architecture
 from components.autopi.second_order import gradients_ahead
 from components.autopi.supernet import Space, Supernet, edges_of
 from components.errors import ConfigError, DataError, Stopped
 from components.metrics import auc
 from components.rankers.ranker import RankerParams
+from pipeline.params import read_settings
 from tests.search_world import PARAMS, Log, bench, stopped_at_random
 
+ROOT = Path(__file__).parents[1]
 LINE = "4 fields | interaction fm(0) skip(0)+fm(1) | ensemble skip(0)+skip(1) fm(0)+senet(2)"
+
+
+@pytest.mark.parametrize("log", sorted(path.stem for path in (ROOT / "logs").glob("*.yaml")))
+def test_the_params_that_come_with_each_log_make_a_search(log: str) -> None:
+    preset = yaml.safe_load((ROOT / "logs" / f"{log}.yaml").read_text(encoding="utf-8"))
+    check_params(dataclasses.replace(read_settings(ROOT), log=log, preset=preset).section("search", SearchParams))
 
 
 @pytest.fixture(scope="module")

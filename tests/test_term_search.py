@@ -13,6 +13,7 @@ import torch
 
 from components.autopi.architecture import Architecture, FoundArchitecture
 from components.autopi.network import FoundNetwork
+from components.autopi.search_params import check_params
 from components.autopi.searching import search_architecture
 from components.autopi.term_course import TermCourse
 from components.autopi.term_search import TermSearch
@@ -165,6 +166,7 @@ def test_a_pair_that_was_dropped_too_early_comes_back_and_no_triple_on_its_accou
         SCREENING.terms, screened_orders=(2, 3), first_pruning=1, min_errors=3.0, max_epochs=4, learning_rate=0.002
     )
     log: Any = Log(4_000, 12, 1)
+    check_params(dataclasses.replace(SCREENING, terms=terms))
     search = TermSearch(log, dataclasses.replace(SCREENING, terms=terms), bench(tmp_path))
     assert search.run() == (PLANTED,)
     assert [len(epoch.terms) for epoch in search.epochs] == [6, 1, 1, 1, 1]

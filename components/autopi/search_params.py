@@ -159,7 +159,6 @@ def check_params(params: SearchParams) -> None:
 
 def _check_trial(params: SearchParams, where: str) -> None:
     trial, rung_epochs = params.trial, params.trial_rung_epochs
-    orders = (*params.terms.orders, *params.terms.screened_orders)
     promises = {
         "trial.num_candidates >= 1": trial.num_candidates >= 1,
         "0 <= trial.supernet_share <= 1": 0 <= trial.supernet_share <= 1,
@@ -175,8 +174,8 @@ def _check_trial(params: SearchParams, where: str) -> None:
         "0 <= term_share <= 1": 0 <= params.term_share <= 1,
         "trial_embedding_l2 >= 0": params.trial_embedding_l2 >= 0,
         **{f"trial.{words}": holds for words, holds in trial.terms.promises().items()},
-        "terms.orders and terms.screened_orders 2 or more, each once": all(order >= 2 for order in orders)
-        and len(set(orders)) == len(orders),
+        "terms.orders 2 or more, each once": _are_orders(params.terms.orders),
+        "terms.screened_orders 2 or more, each once": _are_orders(params.terms.screened_orders),
         "terms.max_screened >= 0": params.terms.max_screened >= 0,
         "terms.screened_rows >= 1": params.terms.screened_rows >= 1,
         "terms.max_epochs >= 1": params.terms.max_epochs >= 1,
@@ -189,3 +188,7 @@ def _check_trial(params: SearchParams, where: str) -> None:
         raise ConfigError(
             f"{where} promises do not hold: {'; '.join(broken)}; got {trial}, {params.terms}, {params.trial_embedding_l2}, {rung_epochs}"
         )
+
+
+def _are_orders(orders: tuple[int, ...]) -> bool:
+    return all(order >= 2 for order in orders) and len(set(orders)) == len(orders)
