@@ -144,7 +144,7 @@ def run_through_dvc(workspace: Workspace, verb: str) -> int:
         raise ConfigError(f"{workspace.root / 'dvc.yaml'}: the file is missing; run from the project's root")
     _wait_for_the_stage(workspace, verb)  # one that was told to stop may still be writing its checkpoint
     _record_file(workspace, verb).unlink(missing_ok=True)
-    command = [sys.executable, "-m", "dvc", "repro", "--single-item", "--no-run-cache", verb]
+    command = [sys.executable, "-m", "pipeline.quick_dvc", verb]
     passed_on: list[int] = []
     environment = os.environ | {"CTR_DIE_WITH_PARENT": "1", "DVC_NO_ANALYTICS": "1", "PATH": _path_with_this_python()}
     with subprocess.Popen(command, cwd=workspace.root, env=environment, start_new_session=True) as process:

@@ -16,13 +16,13 @@ import yaml
 from components.errors import OutsideError
 
 _LOG = {
-    "source": {"options": {"rows_per_week": 5000, "num_users": 300, "num_items": 150, "drift_logit": 0.0}},
+    "source": {"options": {"rows_per_week": 2500, "num_users": 300, "num_items": 150, "drift_logit": 0.0}},
     "check": {"min_rows": 1000, "click_rate_band": [0.01, 0.1]},
     "search": {"max_epochs": 1, "batch_rows": 512},
     "train": {"max_epochs": 2, "batch_rows": 512},
 }
 _KNOBS = {
-    "search": {"strategy": "darts", "num_nodes": 2, "embedding_width": 4},
+    "search": {"strategy": "darts", "num_nodes": 1, "embedding_width": 4},
     "evaluate": {"num_null_draws": 20, "num_bootstraps": 50, "num_parity_rows": 500},
     "judge": {
         "first_min_auc": 0.0,

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 import yaml
-from toy_project import BEHIND
+from toy_project import BEHIND, GIVING_WAY
 
 from components.errors import ConfigError
 from pipeline.airflow_server import AirflowServer, Running, free_port, postgres, postgres_tools, running
@@ -35,7 +35,7 @@ QUICK = {  # Airflow's own time-outs, minutes by default
     "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "8",
     "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
     "AIRFLOW__SCHEDULER__JOB_HEARTBEAT_SEC": "1",
-    "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
+    "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "2",
     "AIRFLOW__DAG_PROCESSOR__BUNDLE_REFRESH_CHECK_INTERVAL": "1",
     "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "300",  # no DAG changes while tests run
     "AIRFLOW__CORE__PARALLELISM": "6",
@@ -183,8 +183,9 @@ def clone_of_the_day(home: Path, folder: Path, start: str, end: str) -> Path:
 def reproduced(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     """`dvc repro` up to the bundle, while inside, behind whatever else wants the processors; there is no champion."""
     nowhere = {"CTR_REGISTRY": str(folder / ".none"), "CTR_STORE": str(folder / ".none")}
+    environment = os.environ | nowhere | {"PYTHONPATH": str(GIVING_WAY)}
     command = [*BEHIND, sys.executable, "-m", "dvc", "repro", "--quiet", "pack"]
-    with subprocess.Popen(command, cwd=folder, env=os.environ | nowhere) as repro:
+    with subprocess.Popen(command, cwd=folder, env=environment, start_new_session=True) as repro:
         try:
             yield repro
         finally:

@@ -19,7 +19,8 @@ import yaml
 
 REPO = Path(__file__).parents[1]
 
-BEHIND = ("nice", "-n", "10")  # what nobody waits for gives way to what somebody does
+BEHIND = ("nice", "-n", "10")  # what nobody waits for gives way to what somebody does; with GIVING_WAY on the path
+GIVING_WAY = Path(__file__).parent / "giving_way"
 
 STAGES = {
     "check": (["raw_log"], "clean_log"),
@@ -42,6 +43,7 @@ warn:
 
 INTERPRETER = """\
 #!/bin/sh
+export PYTHONPATH={giving_way}:$PYTHONPATH
 case "$*" in
   "-m pipeline runs"*|"-m pipeline dvc"*) exec {behind} {python} "$@" ;;
   *) shift 2; exec {behind} {python} {home}/toy_pipeline.py "$@" ;;
@@ -152,6 +154,7 @@ def make_project(folder: Path) -> Path:
         (folder / "params.yaml").write_text(params + WARN, encoding="utf-8")
     for dag in (REPO / "dags").glob("*.py"):
         text = dag.read_text(encoding="utf-8").replace('strategy="fixed"', 'strategy="darts"')  # it has no champion
+        text = text.replace('usual(("weekly",))', 'usual(("weekly",)) | {"max_active_runs": 3}')  # so that runs meet
         ended = "    end_date=datetime(2026, 4, 5, tzinfo=UTC),  # so that nothing is scheduled while tests run\n    schedule="
         text = text.replace("    schedule=", ended).replace(
             "from airflow.sdk", "from datetime import UTC, datetime\n\nfrom airflow.sdk", 1
@@ -164,7 +167,9 @@ def make_project(folder: Path) -> Path:
         STAGE.format(repo=str(REPO), stages=STAGES, faults=str(folder / "faults")), encoding="utf-8"
     )
     interpreter = folder / "toy-python"
-    interpreter.write_text(INTERPRETER.format(behind=" ".join(BEHIND), python=sys.executable, home=folder))
+    interpreter.write_text(
+        INTERPRETER.format(giving_way=GIVING_WAY, behind=" ".join(BEHIND), python=sys.executable, home=folder)
+    )
     interpreter.chmod(0o755)
     (folder / ".dvc").mkdir()  # as `dvc init` would, which takes seconds
     (folder / ".dvc/config").write_text("[core]\n    analytics = false\n")

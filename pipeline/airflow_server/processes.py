@@ -24,6 +24,9 @@ _OPTIONS = {  # logs are read from the folder; the servers for them would listen
     "scheduler": ("--skip-serve-logs",),
     "triggerer": ("--skip-serve-logs",),
 }
+_SETTINGS = {  # it is started while the tables are laid out, and asks for none before somebody asks it
+    "api-server": {"AIRFLOW__DATABASE__CHECK_MIGRATIONS": "False"},
+}
 _HEALTH = ("metadatabase", "scheduler", "triggerer", "dag_processor")
 _START_SECONDS = 600.0
 _STOP_SECONDS = 12.0
@@ -49,7 +52,7 @@ class Running:
         with log.open("ab") as output:
             self.processes[component] = subprocess.Popen(
                 [sys.executable, "-m", "airflow", component, *_OPTIONS.get(component, ())],
-                env=self.server.environment(),
+                env=self.server.environment() | _SETTINGS.get(component, {}),
                 cwd=self.server.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -67,7 +70,7 @@ class Running:
         patience = _STOP_SECONDS if "scheduler" in components else _STOP_AGAIN_SECONDS
         for number, seconds in (
             (signal.SIGTERM, patience),
-            (signal.SIGTERM, _STOP_SECONDS),
+            (signal.SIGTERM, patience),
             (signal.SIGKILL, _STOP_SECONDS),
         ):
             for process in ending:
@@ -127,7 +130,9 @@ class Running:
                     raise
 
     def _sick(self) -> list[str]:
+        """Those that are not healthy yet. The tasks' own API is asked too: its first answer takes seconds, in which nobody else gets one."""
         try:
+            request("GET", f"{self.server.address}/execution/health", None, "")
             health = request("GET", f"{self.server.address}/api/v2/monitor/health", None, "")
         except (Refused, urllib.error.URLError, ConnectionError, TimeoutError):
             return list(_HEALTH)
@@ -136,18 +141,17 @@ class Running:
 
 @contextmanager
 def running(server: AirflowServer) -> Iterator[Running]:
-    """Set up the database, start the four processes, wait until they are healthy; stop all of them on the way out."""
+    """Set up the database, start the four processes, wait until they are healthy; stop all of them on the way out.
+
+    The api-server, whose imports take longest, is started while the database is set up.
+    """
     server.folder.mkdir(parents=True, exist_ok=True)
     server.password()
-    migrate = [sys.executable, "-m", "airflow", "db", "migrate"]
-    done = subprocess.run(
-        migrate, env=server.environment(), cwd=server.folder, capture_output=True, text=True, check=False
-    )
-    if done.returncode != 0:
-        raise OutsideError(f"airflow db migrate failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
     airflow = Running(server)
     try:
-        for component in COMPONENTS:
+        airflow.start(COMPONENTS[0])
+        _migrate(server)
+        for component in COMPONENTS[1:]:
             airflow.start(component)
         airflow.wait_until_healthy()
         airflow.make_pools()
@@ -156,6 +160,16 @@ def running(server: AirflowServer) -> Iterator[Running]:
         airflow.stop("scheduler")  # first: its tasks' last words still go to the api-server
         airflow.stop("triggerer", "dag-processor", "api-server")
         airflow.bury()
+
+
+def _migrate(server: AirflowServer) -> None:
+    """Lay out the database's tables, or bring them up to date; raises OutsideError."""
+    migrate = [sys.executable, "-m", "airflow", "db", "migrate"]
+    done = subprocess.run(
+        migrate, env=server.environment(), cwd=server.folder, capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise OutsideError(f"airflow db migrate failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
 
 
 def _end_sessions(leaders: set[int], signals: Sequence[signal.Signals]) -> None:
