@@ -9,11 +9,11 @@ from __future__ import annotations
 import bisect
 import functools
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import polars as pl
 
+from components.encoding.keys import BLOCK_ROWS, Ids, KeyTable, keys_of
 from components.hashing import hash_string, hash_strings
 from components.log import MICROSECONDS_AN_HOUR, TIME
 
@@ -24,8 +24,6 @@ NUM_SPECIAL = 2
 _MICROSECONDS_A_DAY = 24 * MICROSECONDS_AN_HOUR
 _NUM_WHOLE = 65_536
 _WEEKDAY_OF_1970 = 3  # Thursday, Monday being 0
-
-Ids = np.ndarray[Any, np.dtype[np.int32]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +38,17 @@ class Vocabulary:
     def size(self) -> int:
         """Ids of this field."""
         return NUM_SPECIAL + len(self.values) + self.num_hash_buckets
+
+    def ids_of(self, values: pl.Series) -> Ids:
+        """Ids of many rows: by the keys of short texts where all have one, else by the engine; a choice of speed alone."""
+        keys = None if self._by_key is None else keys_of(values)
+        if self._by_key is None or keys is None:
+            ids = values.alias(self.column).to_frame().select(self.expression).to_series().to_numpy()
+        else:
+            ids = self._by_key.numbers_of(keys)
+            if values.null_count():
+                ids[values.is_null().to_numpy()] = MISSING
+        return self._with_hashes(ids, values) if self.num_hash_buckets else ids
 
     @functools.cached_property
     def expression(self) -> pl.Expr:
@@ -77,6 +86,22 @@ class Vocabulary:
 
     __hash__ = None  # type: ignore[assignment]  # it holds a series
 
+    def _with_hashes(self, ids: Ids, values: pl.Series) -> Ids:
+        is_open = ids == UNSEEN
+        if not is_open.any():
+            return ids
+        unknown = values.filter(pl.Series(is_open))
+        distinct = unknown.unique()
+        shared = pl.Series(self.hashed_ids(distinct), dtype=pl.Int32)
+        ids = ids.copy()
+        ids[is_open] = unknown.replace_strict(distinct, shared).to_numpy()
+        return ids
+
+    @functools.cached_property
+    def _by_key(self) -> KeyTable | None:
+        keys = keys_of(self.values)
+        return None if keys is None else KeyTable.of(keys, NUM_SPECIAL, UNSEEN)
+
     @functools.cached_property
     def _ids(self) -> dict[str, int]:
         return {value: number for number, value in enumerate(self.values.to_list(), NUM_SPECIAL)}
@@ -97,12 +122,18 @@ class Buckets:
     def ids_of(self, values: pl.Series) -> Ids:
         """Ids of many rows. Most counts are small whole numbers: those are looked up in a table, the others searched."""
         numbers = values.to_numpy()  # a null becomes nan
-        small = np.clip(np.nan_to_num(numbers, nan=-1.0), -1, _NUM_WHOLE - 1).astype(np.int32)
-        ids: Ids = self._of_whole[small]
-        is_other = np.flatnonzero(small != numbers)
-        others = numbers[is_other]
-        found = np.searchsorted(self.edges, others, side="right").astype(np.int32) + NUM_SPECIAL
-        ids[is_other] = np.where(np.isnan(others), MISSING, found)
+        ids = np.empty(len(numbers), np.int32)
+        for first in range(0, len(numbers), BLOCK_ROWS):
+            block = numbers[first : first + BLOCK_ROWS]
+            with np.errstate(invalid="ignore"):  # nan and what is too large become a whole number, but not the same one
+                whole = block.astype(np.int32)
+            is_other = (whole != block) | (whole.view(np.uint32) >= _NUM_WHOLE)
+            is_missing = np.isnan(block)
+            own = ids[first : first + BLOCK_ROWS]
+            self._of_whole.take(whole, mode="clip", out=own)
+            others = np.flatnonzero(is_other & ~is_missing)
+            own[others] = np.searchsorted(self.edges, block[others], side="right") + NUM_SPECIAL
+            own[is_missing] = MISSING
         return ids
 
     def id_of(self, value: float | None) -> int:
@@ -113,9 +144,8 @@ class Buckets:
 
     @functools.cached_property
     def _of_whole(self) -> Ids:
-        """Ids of 0, 1, 2, ... and, last, where index -1 finds it, of -1."""
-        whole = np.append(np.arange(_NUM_WHOLE), -1)
-        ids: Ids = np.searchsorted(self.edges, whole, side="right").astype(np.int32) + NUM_SPECIAL
+        """Ids of 0, 1, 2, ..."""
+        ids: Ids = np.searchsorted(self.edges, np.arange(_NUM_WHOLE), side="right").astype(np.int32) + NUM_SPECIAL
         return ids
 
     def words(self) -> list[str]:

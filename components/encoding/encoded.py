@@ -14,9 +14,10 @@ import numpy as np
 import polars as pl
 
 from components.artifact import link_files, map_array, read_json, write_json
-from components.encoding.codes import MISSING, UNSEEN, Ids
+from components.encoding.codes import MISSING, UNSEEN
 from components.encoding.encoder import Encoder, side_by_side
 from components.encoding.fitting import fit_codes
+from components.encoding.keys import Ids
 from components.encoding.params import EncodeParams
 from components.errors import IntegrityError
 from components.log import CLICK, TIME, CleanLog

@@ -11,7 +11,8 @@ import numpy as np
 import polars as pl
 
 from components.artifact import read_json, read_table, write_json, write_table
-from components.encoding.codes import UNSEEN, Buckets, Calendar, Code, Ids, Vocabulary
+from components.encoding.codes import Buckets, Calendar, Code, Vocabulary
+from components.encoding.keys import Ids
 from components.errors import IntegrityError
 from components.log import LogSchema
 from components.strict import Strict, parse
@@ -61,19 +62,12 @@ class Encoder:
 
     def encode_columns(self, rows: pl.DataFrame) -> list[Ids]:
         """The ids of each field. F times (R,) int32."""
-        by_engine = {place: code for place, code in enumerate(self.codes) if not isinstance(code, Buckets)}
-        table = rows.select(code.expression.alias(str(place)) for place, code in by_engine.items())
-        columns = []
-        for place, code in enumerate(self.codes):
-            values = rows.get_column(code.column)
-            if isinstance(code, Buckets):
-                columns.append(code.ids_of(values))
-                continue
-            ids = table.get_column(str(place)).to_numpy()
-            if isinstance(code, Vocabulary) and code.num_hash_buckets:
-                ids = _with_hashes(ids, values, code)
-            columns.append(ids)
-        return columns
+        return [
+            rows.select(code.expression).to_series().to_numpy()
+            if isinstance(code, Calendar)
+            else code.ids_of(rows.get_column(code.column))
+            for code in self.codes
+        ]
 
     def save(self, folder: Path) -> None:
         """Write encoder.json and the vocabularies as one Parquet table."""
@@ -139,18 +133,6 @@ def _by_field(table: pl.DataFrame) -> list[tuple[str, pl.Series]]:
     """Each field's values, in the order they were written in."""
     parts = table.partition_by("field", maintain_order=True) if table.height else []
     return [(part["field"][0], part["value"].alias(part["field"][0])) for part in parts]
-
-
-def _with_hashes(ids: Ids, values: pl.Series, code: Vocabulary) -> Ids:
-    is_open = ids == UNSEEN
-    if not is_open.any():
-        return ids
-    unknown = values.filter(pl.Series(is_open))
-    distinct = unknown.unique()
-    shared = pl.Series(code.hashed_ids(distinct), dtype=pl.Int32)
-    ids = ids.copy()
-    ids[is_open] = unknown.replace_strict(distinct, shared).to_numpy()
-    return ids
 
 
 def side_by_side(columns: Sequence[Ids], chosen: slice | np.ndarray[Any, np.dtype[np.bool_]]) -> Ids:

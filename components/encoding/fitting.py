@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -11,11 +11,14 @@ import numpy as np
 import polars as pl
 
 from components.encoding.codes import Buckets, Calendar, Code, Vocabulary
+from components.encoding.counting import Counting
+from components.encoding.keys import keys_of, texts_of
 from components.encoding.params import EncodeParams
 from components.log import CleanLog, Field
-from components.splitting import Splits
+from components.splitting import SPLIT_NAMES, Splits
 
-_FIELDS_AT_ONCE = 2  # sorting one field's counts keeps one core busy
+_FIELDS_AT_ONCE = 2  # sorting one field keeps one core busy
+_PIECE_ROWS = 2_097_152  # of one column, sorted at once: 60 MB
 _LOWEST_WHOLE = -64  # whole numbers up to 2 have a bucket each, down to here
 
 Values = np.ndarray[Any, np.dtype[np.float64]]
@@ -29,18 +32,21 @@ def fit_codes(
 
     Two fields at a time, so that memory is bounded by the two with the most distinct values.
     """
-    train = _train_rows(clean_log, splits)
 
     def fit(field: Field) -> tuple[Code, int | None]:
         if field.is_from_time:
             return Calendar(field.kind), None
-        column = pl.col(field.name).alias("value")
-        counts = train(field.name).group_by(column).agg(pl.len().cast(pl.Int64).alias("num_rows"))
-        counts = counts.filter(pl.col("value").is_not_null())
         if field.kind == "numeric":
-            counted = counts.sort("value").collect(engine="streaming")
-            return _buckets(field, counted, params), counted.height
-        return _vocabulary(field.name, counts.collect(engine="streaming"), params)
+            numbers = Counting()
+            for piece in _pieces_of_train(clean_log, splits, field.name):
+                numbers.add(piece.to_numpy() + 0.0)  # one zero, not two
+            counted = numbers.total()
+            return _buckets(field, *counted, params), len(counted[0])
+        by_key = _frequent_by_key(_pieces_of_train(clean_log, splits, field.name), params.min_count)
+        frequent, num_distinct = by_key or _frequent(_pieces_of_train(clean_log, splits, field.name), params.min_count)
+        num_hash_buckets = params.num_hash_buckets if len(frequent) > params.max_vocabulary else 0
+        values = frequent.head(params.max_vocabulary).alias(field.name)
+        return Vocabulary(field.name, values, num_hash_buckets), num_distinct
 
     fields = clean_log.schema.fields
     fitted: list[tuple[Code, int | None]] = []
@@ -51,28 +57,41 @@ def fit_codes(
     return tuple(code for code, _ in fitted), tuple(num_distinct for _, num_distinct in fitted)
 
 
-def _train_rows(clean_log: CleanLog, splits: Splits) -> Callable[[str], pl.LazyFrame]:
-    """One column of train, lazily; as a slice where train is one run of rows, as it is when cut by time."""
+def _pieces_of_train(clean_log: CleanLog, splits: Splits, name: str) -> Iterator[pl.Series]:
+    """One column of train without its nulls, a piece after the other; one at least."""
+    is_train = splits.assignment == SPLIT_NAMES.index("train")
     rows = splits.rows_of("train")
-    first, num_rows = int(rows[0]), len(rows)
-    if int(rows[-1]) - first + 1 == num_rows:
-        return lambda name: clean_log.scan().select(name).slice(first, num_rows)
-    is_train = pl.LazyFrame({"_is_train": splits.assignment == 0})
-    return lambda name: (
-        pl.concat([clean_log.scan().select(name), is_train], how="horizontal").filter("_is_train").select(name)
-    )
+    for first in range(int(rows[0]), int(rows[-1]) + 1, _PIECE_ROWS):
+        chosen = is_train[first : min(first + _PIECE_ROWS, int(rows[-1]) + 1)]
+        values = clean_log.scan().select(name).slice(first, len(chosen)).collect().to_series()
+        yield (values if chosen.all() else values.filter(pl.Series(chosen))).drop_nulls()
 
 
-def _vocabulary(name: str, counts: pl.DataFrame, params: EncodeParams) -> tuple[Vocabulary, int]:
-    frequent = counts.filter(pl.col("num_rows") >= params.min_count)
-    ordered = frequent.sort(["num_rows", "value"], descending=[True, False])
-    is_too_large = frequent.height > params.max_vocabulary
-    values = ordered["value"].head(params.max_vocabulary).alias(name)
-    return Vocabulary(name, values, params.num_hash_buckets if is_too_large else 0), counts.height
+def _frequent_by_key(pieces: Iterator[pl.Series], min_count: int) -> tuple[pl.Series, int] | None:
+    """What `_frequent` gives, where every text has a key; else None."""
+    counting = Counting()
+    for piece in pieces:
+        keys = keys_of(piece)
+        if keys is None:
+            return None
+        counting.add(keys)
+    keys, num_rows = counting.total()
+    is_frequent = num_rows >= min_count
+    order = np.argsort(-num_rows[is_frequent], kind="stable")  # keys stand in the order of their texts
+    return texts_of(keys[is_frequent][order]), len(keys)
 
 
-def _buckets(field: Field, counted: pl.DataFrame, params: EncodeParams) -> Buckets:
-    values, num_rows = counted["value"].to_numpy(), counted["num_rows"].to_numpy()
+def _frequent(pieces: Iterator[pl.Series], min_count: int) -> tuple[pl.Series, int]:
+    """The texts with at least so many rows, the most frequent first, ties in alphabetical order; and how many there are in all."""
+    counts = pl.DataFrame(schema={"value": pl.String, "num_rows": pl.Int64})
+    for piece in pieces:
+        own = piece.alias("value").to_frame().group_by("value").agg(pl.len().cast(pl.Int64).alias("num_rows"))
+        counts = pl.concat([counts, own]).group_by("value").agg(pl.col("num_rows").sum())
+    frequent = counts.filter(pl.col("num_rows") >= min_count)
+    return frequent.sort(["num_rows", "value"], descending=[True, False])["value"], counts.height
+
+
+def _buckets(field: Field, values: Values, num_rows: Counts, params: EncodeParams) -> Buckets:
     if not len(values):
         return Buckets(field.name, ())
     if field.buckets == "quantiles":
