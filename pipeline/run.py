@@ -144,6 +144,15 @@ def _exchange(one: Path, other: Path) -> None:
         raise OSError(number, os.strerror(number))
 
 
+class _StopAtOnce(BaseException):
+    """Ends the work where it stands. No Exception, because libraries take those for their own: torch's export, stopped by one,
+    raised an error of its own in its place, and so told the scheduler that nothing would be mended by another try."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
 class StopFlag:
     """Remembers the signal that asked to stop.
 
@@ -163,15 +172,17 @@ class StopFlag:
         """The signal handler."""
         self._number = number
         if not self._is_asked:
-            raise Stopped(number, "before the stage had anything to keep")
+            raise _StopAtOnce(number)
 
 
 @contextmanager
 def stop_signals(flag: StopFlag) -> Iterator[None]:
-    """Send SIGTERM and SIGINT to the flag while inside."""
+    """Send SIGTERM and SIGINT to the flag while inside; raises Stopped for work that is ended where it stands."""
     before = {number: signal.signal(number, flag.receive) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
+    except _StopAtOnce as stop:
+        raise Stopped(stop.number, "before the stage had anything to keep") from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

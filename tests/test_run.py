@@ -63,7 +63,7 @@ def test_a_writer_killed_at_any_moment_never_shows_a_half(tmp_path: Path) -> Non
 
 def test_a_signal_waits_for_a_stage_that_asks_and_ends_one_that_does_not() -> None:
     flag = StopFlag()
-    with stop_signals(flag), pytest.raises(Stopped) as stopped:
+    with pytest.raises(Stopped) as stopped, stop_signals(flag):
         signal.raise_signal(signal.SIGTERM)
     assert stopped.value.exit_code == 143
     flag = StopFlag()
@@ -71,3 +71,18 @@ def test_a_signal_waits_for_a_stage_that_asks_and_ends_one_that_does_not() -> No
         assert flag() is None
         signal.raise_signal(signal.SIGINT)
         assert flag() == signal.SIGINT
+
+
+def _stop_in_a_library() -> None:
+    """As torch's export does it: every Exception within is told as its own."""
+    with stop_signals(StopFlag()):
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except Exception as error:
+            raise RuntimeError("a pass of the export failed") from error
+
+
+def test_a_library_that_takes_every_exception_for_its_own_does_not_swallow_the_signal() -> None:
+    with pytest.raises(Stopped, match="stopped by signal 15") as stopped:
+        _stop_in_a_library()
+    assert stopped.value.exit_code == 143
