@@ -31,6 +31,7 @@ def reproduce_step(step: str) -> int:
     dvcfile.modify_yaml = modified
     try:
         with Repo() as repo:
+            repo.scm_context.quiet = True  # no advice on git: who runs one step by itself is mostly a scheduler
             if not repo.reproduce([step], single_item=True, run_cache=False):
                 print(f"{step} has nothing to do.")
     except DvcException as error:

@@ -28,7 +28,7 @@ REPO = Path(__file__).parents[1]
 _LOOK_SECONDS = 1.0  # each look costs the api-server some hundredths of a second
 LIMIT_SECONDS = 900.0  # for a machine that is busy with other work; an idle one needs a tenth
 QUICK = {  # Airflow's own time-outs, minutes by default
-    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_SEC": "3",
     "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "2",

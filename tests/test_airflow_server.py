@@ -131,6 +131,13 @@ def test_a_wrong_param_is_refused_at_the_trigger(world: World) -> None:
         assert refused.value.status == 400
 
 
+def test_a_run_waits_for_its_data(world: World) -> None:
+    """What becomes of it then is seen below."""
+    missing = TODAY + timedelta(days=1)
+    world.reach("search", "waits", "wait_for_data", "deferred")
+    let_arrive(world.home, missing, missing)
+
+
 def test_a_killed_stage_and_a_killed_scheduler_are_started_again(line: Line) -> None:
     """Of the project's own stages; what came of it is seen in the last test."""
     world = line.world
@@ -138,13 +145,6 @@ def test_a_killed_stage_and_a_killed_scheduler_are_started_again(line: Line) -> 
     world.until(lambda: world.tries(SMALL, RUN)["train"] == ("running", 2), "a second try")
     world.airflow.kill("scheduler")
     world.airflow.start("scheduler")
-
-
-def test_a_run_waits_for_its_data(world: World) -> None:
-    """What becomes of it then is seen below."""
-    missing = TODAY + timedelta(days=1)
-    world.reach("search", "waits", "wait_for_data", "deferred")
-    let_arrive(world.home, missing, missing)
 
 
 def test_a_broken_contract_fails_at_once_and_is_told_once(world: World) -> None:
