@@ -33,6 +33,7 @@ class Workbench:
     resume       "auto" goes on from a checkpoint that fits, "never" starts anew, "always" refuses when none fits
     limit_batches  at most so many batches an epoch (a quick look, the artifact says so); None for all
     stop_signal  gives the number of the signal that asked to stop, or None
+    cores        so many processes may work at once
     """
 
     scratch: Path
@@ -42,6 +43,7 @@ class Workbench:
     resume: Literal["auto", "never", "always"]
     limit_batches: int | None
     stop_signal: Callable[[], int | None]
+    cores: int
 
     def stop_if_asked(self, where: str) -> None:
         """Raise Stopped if a signal came; to be called right after a checkpoint was written whole."""

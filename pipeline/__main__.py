@@ -61,6 +61,9 @@ ResumeOption = Annotated[
     typer.Option(help="auto goes on from a checkpoint that fits, always refuses without one, never starts anew."),
 ]
 LimitOption = Annotated[int | None, typer.Option(min=1, help="At most so many batches an epoch: a quick look.")]
+CoresOption = Annotated[
+    int | None, typer.Option(envvar="CTR_CORES", min=1, help="At most so many processes at once; all cores by default.")
+]
 
 
 @app.command()
@@ -70,11 +73,12 @@ def run(
     device: DeviceOption = Device.AUTO,
     resume: ResumeOption = Resume.AUTO,
     limit_batches: LimitOption = None,
+    cores: CoresOption = None,
 ) -> None:
     """Run one stage: read what its signature names, show its artifact whole or not at all."""
     from pipeline.acts import run_one_stage
 
-    run_one_stage(workspace, stage, device.value, resume.value, limit_batches)
+    run_one_stage(workspace, stage, device.value, resume.value, limit_batches, cores or len(os.sched_getaffinity(0)))
 
 
 @app.command()

@@ -43,6 +43,7 @@ def run_one_stage(
     device: Literal["auto", "cpu", "cuda"],
     resume: Literal["auto", "never", "always"],
     limit_batches: int | None,
+    cores: int,
 ) -> None:
     """Run one stage and record how it ended, for whoever started it through DVC."""
     workspace = Workspace(root.absolute())
@@ -52,7 +53,7 @@ def run_one_stage(
         verbs = [stage.verb for stage in LINE.stages]
         if verb not in verbs:
             raise ConfigError(f"no stage '{verb}'; there are {verbs}, and the act `fetch`")
-        options = RunOptions(device, resume, limit_batches, progress)
+        options = RunOptions(device, resume, limit_batches, progress, cores)
         run_stage(LINE.stage(verb), workspace, read_settings(workspace.root), options)
 
 
@@ -226,7 +227,7 @@ def _bench(workspace: Workspace, verb: str) -> Iterator[Workbench]:
     with (
         shown_progress(verb) as progress,
         stop_signals(stop),
-        workbench_for(verb, workspace, RunOptions("cpu", "never", None, progress), stop) as workbench,
+        workbench_for(verb, workspace, RunOptions("cpu", "never", None, progress, 1), stop) as workbench,
     ):
         yield workbench
 

@@ -120,7 +120,7 @@ def measure(root: Path, folder: Path) -> dict[str, Any]:
     def bench_of(name: str) -> Workbench:
         place = folder / name
         place.mkdir()
-        return Workbench(place, place, _Progress(name), "cpu", "never", None, lambda: None)
+        return Workbench(place, place, _Progress(name), "cpu", "never", None, lambda: None, 1)
 
     started = time.perf_counter()
     clean_log = check_log(raw_log, request, settings.section("check", CheckParams), bench_of("check"))

@@ -47,7 +47,7 @@ def run_bench_imbalance(workspace: Workspace, settings: Settings, ranker: str, p
         settings.section("train", TrainParams), ranker=ranker, negative_keep_rate=1.0, click_weight=1.0, focal_gamma=0.0
     )
     calibrate = settings.section("calibrate", CalibrateParams)
-    options = RunOptions("auto", "auto", None, progress)
+    options = RunOptions("auto", "auto", None, progress, 1)
     found: dict[str, Any] = {}
     for number, (way, changes) in enumerate(_WAYS.items()):
         stop = StopFlag()

@@ -159,7 +159,7 @@ def _summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def _bench(folder: Path) -> Workbench:
     folder.mkdir(parents=True, exist_ok=True)
-    return Workbench(folder, folder, _tell_nobody, "cpu", "auto", None, lambda: None)
+    return Workbench(folder, folder, _tell_nobody, "cpu", "auto", None, lambda: None, 1)
 
 
 def _tell_nobody(done: float, total: float, note: str) -> None:

@@ -41,6 +41,7 @@ class RunOptions:
     resume: Literal["auto", "never", "always"]
     limit_batches: int | None
     progress: Progress
+    cores: int
 
 
 @dataclass(frozen=True)
@@ -203,6 +204,7 @@ def workbench_for(verb: str, workspace: Workspace, options: RunOptions, stop: St
             resume=options.resume,
             limit_batches=options.limit_batches,
             stop_signal=stop,
+            cores=options.cores,
         )
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

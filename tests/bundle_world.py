@@ -165,6 +165,7 @@ def make_world(folder: Path) -> World:
         resume="never",
         limit_batches=None,
         stop_signal=lambda: None,
+        cores=1,
     )
     workbench.scratch.mkdir(parents=True)
     (folder / "raw" / "files").mkdir(parents=True)

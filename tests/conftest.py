@@ -34,6 +34,7 @@ def workbench(tmp_path: Path) -> Workbench:
         resume="auto",
         limit_batches=None,
         stop_signal=lambda: None,
+        cores=1,
     )
 
 

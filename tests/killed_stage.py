@@ -22,5 +22,5 @@ def run_step(root: Path, verb: str) -> None:
     if verb == "fetch":
         acts.fetch(root, ["raw_log", "champion"])
     else:
-        acts.run_one_stage(root, verb, "cpu", "auto", None)
+        acts.run_one_stage(root, verb, "cpu", "auto", None, 2)
     sys.exit(0)

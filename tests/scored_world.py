@@ -155,7 +155,7 @@ def _clean(folder: Path, rows: pl.DataFrame, schedule: np.ndarray[Any, Any]) -> 
 
 def _encode(folder: Path, clean_log: CleanLog, splits: Splits) -> Encoded:
     (folder / "scratch").mkdir()
-    bench = Workbench(folder / "scratch", folder, lambda done, total, note: None, "cpu", "never", None, lambda: None)
+    bench = Workbench(folder / "scratch", folder, lambda done, total, note: None, "cpu", "never", None, lambda: None, 1)
     return encode_log(clean_log, splits, EncodeParams(2, 10_000, 0, 8), bench)
 
 

@@ -105,7 +105,7 @@ def ignore(done: float, total: float, note: str) -> None:
 
 
 def bench(folder: Path, stop: Callable[[], int | None] = lambda: None, **changes: Any) -> Workbench:
-    made = Workbench(folder, folder, ignore, "cpu", "auto", None, stop)
+    made = Workbench(folder, folder, ignore, "cpu", "auto", None, stop, 1)
     return dataclasses.replace(made, **changes)
 
 

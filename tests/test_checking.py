@@ -372,7 +372,7 @@ def test_the_bytes_do_not_depend_on_path_time_zone_hash_seed_or_threads(tmp_path
         "import sys; sys.path[:0] = sys.argv[2:]; from pathlib import Path; from test_checking import line_digest\n"
         "from components.workbench import Workbench\n"
         "place = Path(sys.argv[1]); (place / 'scratch').mkdir()\n"
-        "bench = Workbench(place / 'scratch', place, lambda *said: None, 'cpu', 'never', None, lambda: None)\n"
+        "bench = Workbench(place / 'scratch', place, lambda *said: None, 'cpu', 'never', None, lambda: None, 1)\n"
         "print(line_digest(place, bench))"
     )
     here = Path(__file__).parent

@@ -309,7 +309,7 @@ def test_few_rows_and_many_are_encoded_alike(fitted: Encoder, rows: list[dict[st
 def fitted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Encoder:
     """An encoder with and one without hashed ids."""
     place = tmp_path_factory.mktemp("fitted")
-    workbench = Workbench(place, place, lambda *said: None, "cpu", "never", None, lambda: None)
+    workbench = Workbench(place, place, lambda *said: None, "cpu", "never", None, lambda: None, 1)
     clean_log = make_clean_log(place / "log", make_rows(1_500))
     params = replace(PARAMS, max_vocabulary=30, num_hash_buckets=request.param)
     return encode_log(clean_log, make_splits([0] * 1_497 + [1, 2, 3]), params, workbench).encoder

@@ -72,7 +72,7 @@ def evaluate(
 @pytest.fixture(scope="module")
 def evaluation(line: Line, scorer: Scorer, tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
     folder = tmp_path_factory.mktemp("bench")
-    bench = Workbench(folder, folder, lambda done, total, note: None, "cpu", "never", None, lambda: None)
+    bench = Workbench(folder, folder, lambda done, total, note: None, "cpu", "never", None, lambda: None, 1)
     return evaluate(line, scorer, champion_of(uncalibrated(scorer), None), bench)
 
 

@@ -62,7 +62,7 @@ def row_of(board: Board, name: str) -> Any:
 
 def options() -> RunOptions:
     with shown_progress("search") as progress:
-        return RunOptions("cpu", "auto", None, progress)
+        return RunOptions("cpu", "auto", None, progress, 1)
 
 
 @dataclasses.dataclass(frozen=True)

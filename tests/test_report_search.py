@@ -72,7 +72,7 @@ def test_the_cost_is_read_from_beside_the_artifacts_and_only_for_the_same_networ
     write_cost(tmp_path / ".ctr" / "checkpoints" / "search", FOUND, 12.34, 23.42)
     run = read_run(tmp_path / "artifacts", None)
     assert run.search_cost == SearchCost("halving", LINES[0], 12.3, 23.4, 0, 24_680)
-    assert "12 seconds, 23 core-seconds" in page_of(run, "")
+    assert "one after the other took 12 seconds, 23 core-seconds" in page_of(run, "")
     other = dataclasses.replace(FOUND, architecture=Architecture.from_text(LINES[1], "here"))
     write_cost(tmp_path / ".ctr" / "checkpoints" / "search", other, 1.0, 1.0)
     assert read_run(tmp_path / "artifacts", None).search_cost is None

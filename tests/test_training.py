@@ -104,7 +104,7 @@ def fresh(workbench: Workbench, **changes: object) -> Workbench:
 @pytest.fixture(scope="module")
 def trained(encoded: Encoded, found: FoundArchitecture, tmp_path_factory: pytest.TempPathFactory) -> TrainedRanker:
     folder = tmp_path_factory.mktemp("trained")
-    bench = Workbench(folder, folder / "checkpoints", lambda *_: None, "cpu", "never", None, lambda: None)
+    bench = Workbench(folder, folder / "checkpoints", lambda *_: None, "cpu", "never", None, lambda: None, 1)
     return train_ranker(encoded, found, PARAMS, bench)
 
 

@@ -17,8 +17,8 @@ FILE_NAME = "cost.json"
 class SearchCost(Strict):
     """Of the search that found `line`, stretches before a stop included, those lost by a kill not.
 
-    seconds        on the wall
-    core_seconds   of all threads together
+    seconds        on the wall, of all parts one after the other; candidates may have learned side by side, in less
+    core_seconds   of all processes and threads together
     supernet_rows, trial_rows   as FoundArchitecture has them
     """
 

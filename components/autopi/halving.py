@@ -25,6 +25,7 @@ from components.autopi.identity import identity_of
 from components.autopi.pricing import price_of_trial
 from components.autopi.sampling import draw_architecture, even_strengths, log_strength
 from components.autopi.search_params import SearchParams
+from components.autopi.side_by_side import can_stand_side_by_side, train_side_by_side
 from components.autopi.term_search import TermSearch
 from components.autopi.trial import Candidate, Ground, Trial, forget
 from components.checkpoint import load_checkpoint
@@ -168,14 +169,10 @@ def _decide(
         seeds = [params.seed + more for more in range(params.trial.num_seeds if is_last else 1)]
         quality: dict[int, float] = {}
         worth: dict[int, float] = {}
+        ground.so_far = _so_far(rung, len(ground.rungs), candidates, worth)
+        _take_up(trials, [(candidate, seed) for candidate in alive for seed in seeds], rung, ground)
         for candidate in alive:
-            ground.so_far = _so_far(rung, len(ground.rungs), candidates, worth)
-            of_seeds = []
-            for seed in seeds:
-                if (candidate.number, seed) not in trials:
-                    trials[candidate.number, seed] = Trial(candidate, seed, ground)
-                    ground.found_done(trials[candidate.number, seed].facts["step"])
-                of_seeds.append(trials[candidate.number, seed].run_to(rung).tune_auc[rung])
+            of_seeds = [trials[candidate.number, seed].run_to(rung).tune_auc[rung] for seed in seeds]
             quality[candidate.number] = float(np.mean(of_seeds))
             record = trials[candidate.number, seeds[0]].record()
             worth[candidate.number] = quality[candidate.number] - price_of_trial(record, params)
@@ -209,6 +206,21 @@ def _decide(
     spent += [] if supernet is None else [(supernet.seconds, supernet.core_seconds)]
     write_cost(workbench.checkpoints, found, sum(one for one, _ in spent), sum(other for _, other in spent))
     return found
+
+
+def _take_up(
+    trials: dict[tuple[int, int], Trial], pairs: Sequence[tuple[Candidate, int]], rung: int, ground: Ground
+) -> None:
+    """Have a trial of every (candidate, seed), and what they lack until a rung learned side by side where there are cores for it."""
+    for candidate, seed in pairs:
+        if (candidate.number, seed) not in trials:
+            trials[candidate.number, seed] = Trial(candidate, seed, ground)
+            ground.found_done(trials[candidate.number, seed].facts["step"])
+    places = [(candidate.number, seed) for candidate, seed in pairs]
+    lacking = [place for place in places if len(trials[place].facts["rungs"]) <= rung]
+    if can_stand_side_by_side(len(lacking), ground):
+        learned = train_side_by_side([trials[place] for place in lacking], rung, ground)
+        trials |= zip(lacking, learned, strict=True)
 
 
 def _mind_resume(ground: Ground, candidates: Sequence[Candidate], supernet: DartsSearch | None) -> None:

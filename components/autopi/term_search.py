@@ -65,8 +65,8 @@ class TermSearch:
         self.epochs += tuple(
             dataclasses.replace(epoch, epoch=number) for number, epoch in enumerate(course.epochs, len(self.epochs))
         )
-        for name in ("step", "rows", "seconds", "core_seconds"):
-            self.facts[name] += course.facts[name]
+        for fact in no_facts():
+            self.facts[fact] += course.facts[fact]
         return course
 
     def _screen(self, course: TermCourse) -> tuple[ScreenedTerm, ...]:

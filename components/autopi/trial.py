@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,7 @@ class Ground:
         # For people who watch: batches behind and before them, and what is best so far.
         self.steps_done, self.steps_total, self.so_far = 0, 0, ""
         self.pace = Pace(0)
+        self.teller: Callable[[str], None] | None = None  # in a process of one trial, who passes its words on
         self.shape = trial_shape(params)
 
     def train(self, seed: int) -> Batches:
@@ -89,6 +90,9 @@ class Ground:
 
     def tell(self, note: str) -> None:
         """Say where the search is."""
+        if self.teller is not None:
+            self.teller(note)
+            return
         left = self.pace.left(self.steps_done, self.steps_total)
         self.workbench.progress(self.steps_done, max(self.steps_total, 1), f"{self.so_far}{note}, {left}")
 

@@ -96,7 +96,7 @@ def _found(champion: Champion, world: BenchWorld, rows: pl.DataFrame, params: Wa
     with tempfile.TemporaryDirectory(prefix="ctr-bench-drift-") as name:
         folder = Path(name)
         served: ServedLog = world.served_log(folder / "served", rows, window)
-        bench = Workbench(folder, folder, lambda *_: None, "cpu", "never", None, lambda: None)
+        bench = Workbench(folder, folder, lambda *_: None, "cpu", "never", None, lambda: None, 1)
         facts = compare_served(champion, served, params, bench).facts
     return {(finding.check, finding.slice) for finding in facts.findings}
 

@@ -82,7 +82,7 @@ def watch_written(name: str) -> None:
     scratch = folder / "scratch"
     scratch.mkdir()
     (folder / "drift").mkdir()
-    bench = Workbench(scratch, scratch, lambda *_: None, "cpu", "never", None, lambda: None)
+    bench = Workbench(scratch, scratch, lambda *_: None, "cpu", "never", None, lambda: None, 1)
     start, processor_start = time.perf_counter(), time.process_time()
     watch_served(champion, ServedLog(request, folder / "served"), params, bench).save(folder / "drift")
     seconds = time.perf_counter() - start, time.process_time() - processor_start

@@ -50,7 +50,7 @@ def work(bench: Bench, task: Task) -> None:
     name = f"leaderboard_{bench.results.place(identity).name}"
     stop = StopFlag()
     with shown_progress(f"{task.row}/{task.seed}") as progress, stop_signals(stop):
-        options = RunOptions("auto", "auto", None, progress)
+        options = RunOptions("auto", "auto", None, progress, 1)
         found = found_for(bench, task, encoded, data, options, stop)
         with workbench_for(name, workspace, options, stop) as workbench:
             if task.row == PLANTED:

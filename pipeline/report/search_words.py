@@ -35,7 +35,7 @@ def search_in_words(
 def _cost(found: FoundArchitecture, cost: SearchCost | None) -> str:
     words = f"{found.trial_rows:,} rows passed through candidates." if found.trial_rows else ""
     if cost is not None:
-        words += f" The search took {cost.seconds:,.0f} seconds, {cost.core_seconds:,.0f} core-seconds."
+        words += f" All parts of the search one after the other took {cost.seconds:,.0f} seconds, {cost.core_seconds:,.0f} core-seconds."
     return words.strip()
 
 

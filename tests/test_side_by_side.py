@@ -1,0 +1,159 @@
+"""Candidates that learn in processes of their own: the same result, and whatever ends a process loses nothing and leaves none behind."""
+
+from __future__ import annotations
+
+import dataclasses
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.autopi.architecture import FoundArchitecture
+from components.autopi.searching import search_architecture
+from components.autopi.trial import Trial
+from components.errors import ConfigError, Stopped
+from tests.search_world import PARAMS, Log, bench
+
+HALVING = dataclasses.replace(PARAMS, strategy="halving")
+CORES = 3
+
+
+@pytest.fixture(scope="module")
+def small() -> Any:
+    return Log(2_000, 20, 1)
+
+
+@pytest.fixture(scope="module")
+def one_by_one(small: Any, tmp_path_factory: pytest.TempPathFactory) -> FoundArchitecture:
+    return search_architecture(small, HALVING, bench(tmp_path_factory.mktemp("one")))
+
+
+def noting(folder: Path, then: Callable[[], int | None] = lambda: None) -> Callable[[], int | None]:
+    """A signal that nobody sends; whoever looks at it leaves its process number in `folder`."""
+    folder.mkdir()
+
+    def look() -> int | None:
+        (folder / str(os.getpid())).touch()
+        return then()
+
+    return look
+
+
+def numbers(folder: Path) -> set[int]:
+    return {int(path.name) for path in folder.iterdir()}
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    for _ in range(600):
+        if is_so():
+            return
+        time.sleep(0.05)
+    raise AssertionError("not so within 30 s")
+
+
+def is_alive(process: int) -> bool:
+    try:
+        return Path("/proc", str(process), "stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_side_by_side_and_one_by_one_are_the_same_search(
+    small: Any, one_by_one: FoundArchitecture, tmp_path: Path
+) -> None:
+    told: list[tuple[float, float]] = []
+    lent = bench(tmp_path, noting(tmp_path / "seen"), cores=CORES)
+    lent = dataclasses.replace(lent, progress=lambda done, total, note: told.append((done, total)))
+    assert search_architecture(small, HALVING, lent) == one_by_one
+    assert len(numbers(tmp_path / "seen") - {os.getpid()}) == 6 + 3 + 2, "a process for each trial of each rung"
+    assert all(done <= total for done, total in told)
+    assert told[-1] == (6 * 2 + 3 * 2 + 2 * 4, 6 * 2 + 3 * 2 + 2 * 4)
+    assert not multiprocessing.active_children()
+
+
+def test_no_more_processes_at_once_than_cores(small: Any, tmp_path: Path) -> None:
+    most = 0
+
+    def count() -> int | None:
+        nonlocal most
+        most = max(most, len(multiprocessing.active_children()))
+        return None
+
+    search_architecture(small, HALVING, bench(tmp_path, count, cores=2))
+    assert most == 2
+
+
+def test_a_stop_reaches_every_process_and_the_search_goes_on_from_there(
+    small: Any, one_by_one: FoundArchitecture, tmp_path: Path
+) -> None:
+    asked: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _frame: asked.append(number))
+    search = tmp_path / "search"
+
+    def stop() -> int | None:
+        # As pipeline's flag does: the signal comes to a process, and is seen when that looks next.
+        if not asked and os.getpid() == this and len(list(search.glob("trial_*/checkpoint.safetensors"))) > 1:
+            os.kill(this, signal.SIGTERM)
+        return asked[-1] if asked else None
+
+    this = os.getpid()
+    try:
+        with pytest.raises(Stopped, match="in rung 1 of the candidates") as stopped:
+            search_architecture(small, HALVING, bench(search, stop, cores=CORES))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert stopped.value.exit_code == 143
+    assert not multiprocessing.active_children()
+    assert search_architecture(small, HALVING, bench(search, cores=CORES)) == one_by_one
+
+
+def test_what_a_killed_process_leaves_is_finished_by_the_search_itself(
+    small: Any, one_by_one: FoundArchitecture, tmp_path: Path
+) -> None:
+    this, killed = os.getpid(), tmp_path / "killed"
+
+    def die_once() -> int | None:
+        if os.getpid() != this and not killed.exists():
+            killed.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return None
+
+    notes: list[str] = []
+    lent = bench(tmp_path / "search", die_once, cores=CORES)
+    lent = dataclasses.replace(lent, progress=lambda _done, _total, note: notes.append(note))
+    assert search_architecture(small, HALVING, lent) == one_by_one
+    assert killed.exists()
+    assert any("its process ended early; it goes on in this one" in note for note in notes)
+
+
+def test_no_process_outlives_a_search_that_was_killed(small: Any, tmp_path: Path) -> None:
+    seen = tmp_path / "seen"
+    long = dataclasses.replace(
+        HALVING, trial_rung_epochs=(500.0, 1000.0)
+    )  # minutes, as every batch takes at least 50 ms
+    lent = bench(tmp_path / "search", noting(seen, lambda: time.sleep(0.05)), cores=CORES)
+    search = multiprocessing.get_context("fork").Process(target=search_architecture, args=(small, long, lent))
+    search.start()
+    wait_until(lambda: len(numbers(seen)) > CORES)
+    search.kill()
+    search.join()
+    wait_until(lambda: not any(is_alive(number) for number in numbers(seen) - {os.getpid()}))
+
+
+def test_an_error_in_a_process_is_told_by_the_search(
+    small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def judge(trial: Trial, _network: Any) -> tuple[float, float]:
+        if trial.candidate.number == 1:
+            raise ConfigError("candidate 1 has no luck")
+        return 0.5, 0.7
+
+    monkeypatch.setattr(Trial, "_judge", judge)
+    with pytest.raises(ConfigError, match="candidate 1 has no luck"):
+        search_architecture(small, HALVING, bench(tmp_path, cores=CORES))
+    assert not multiprocessing.active_children()
