@@ -133,16 +133,25 @@ def read(raw_log: RawLog) -> pl.DataFrame:
         return sources.scan(raw_log, scratch).collect(engine="streaming")
 
 
+def read_in_pieces(raw_log: RawLog) -> pl.DataFrame:
+    """The way of `check`."""
+    scratch = raw_log.folder / "scratch"
+    with sources.reading(raw_log, scratch):
+        return pl.concat([piece() for piece in sources.pieces(raw_log, scratch)])
+
+
 def refusals(folder: Path, request: LogRequest, files: dict[str, bytes]) -> list[str]:
-    """What is said of these files when they are fetched, and when they are read without having been looked at."""
+    """What is said of these files when they are fetched, and when they are read without having been looked at, in both ways."""
     raw_log = kept(folder, request, files)
     found = tuple(sources.SourceFile(p.name, raw_log.path_of(p)) for p in raw_log.partitions)
     with pytest.raises(DataError) as fetching:
         sources.partitions(request, found)
     with pytest.raises(DataError) as reading:
         read(raw_log)
-    assert fetching.value.exit_code == reading.value.exit_code == 3
-    return [str(fetching.value), str(reading.value)]
+    with pytest.raises(DataError) as in_pieces:
+        read_in_pieces(raw_log)
+    assert fetching.value.exit_code == reading.value.exit_code == in_pieces.value.exit_code == 3
+    return [str(fetching.value), str(reading.value), str(in_pieces.value)]
 
 
 def spoilt(kind: str, content: bytes) -> tuple[LogRequest, dict[str, bytes], str]:
@@ -162,8 +171,10 @@ def line_number(kind: str, row: int) -> int:
 @pytest.mark.parametrize("kind", TEXT)
 def test_the_sound_files_themselves_are_read(tmp_path: Path, kind: str) -> None:
     request, files, _, _ = SOUND[kind]
-    rows = read(kept(tmp_path, request, files))
+    raw_log = kept(tmp_path, request, files)
+    rows = read(raw_log)
     assert rows["_broken"].null_count() == rows.height == NUM_ROWS * (3 if kind == "libfm" else 1)
+    assert read_in_pieces(raw_log).sort("_number").equals(rows.sort("_number"))
 
 
 @pytest.mark.parametrize("kind", TEXT)

@@ -88,7 +88,7 @@ def make_rows(num_rows: int, seed: int = 1) -> list[Row]:
 def read_and_order(raw_log: RawLog, folder: Path, sort_rows: int = 1_000) -> tuple[Reading, OrderedRows]:
     """What check does before the promises, without Great Expectations."""
     folder.mkdir()
-    reading = read_log(sources.scan(raw_log, folder / "plain"), raw_log, folder)
+    reading = read_log(sources.pieces(raw_log, folder / "plain"), raw_log, folder)
     return reading, order_rows(reading, raw_log.request.schema, sort_rows, folder)
 
 

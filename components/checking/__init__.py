@@ -36,10 +36,9 @@ def check_log(raw_log: RawLog, request: LogRequest, params: CheckParams, workben
     plain = workbench.scratch / "plain"
     importing = threading.Thread(target=import_great_expectations, daemon=True)
     with sources.reading(raw_log, plain):
-        lines = sources.scan(raw_log, plain)  # which looks at all bytes, and would share Python's lock with an import
         if sum(partition.num_rows for partition in raw_log.partitions) >= _LARGE_LOG_ROWS:
             importing.start()
-        reading = read_log(lines, raw_log, folder)
+        reading = read_log(sources.pieces(raw_log, plain), raw_log, folder)
     refuse_wrong_times(reading, request)
     refuse_quarantine(reading, params)
     workbench.progress(1, _NUM_STEPS, f"{reading.num_read:,} rows read; ordering")

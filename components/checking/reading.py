@@ -1,8 +1,15 @@
-"""The one pass over a raw log: kept rows, rows set aside, and a tally of each partition, all streamed at once."""
+"""The one pass over a raw log: kept rows, rows set aside, and a tally of each partition, all streamed at once.
+
+Two threads read and sort out a piece each while the engine writes the kept rows of earlier ones. Most pieces hold nothing but
+rows to keep; only the others pay for reasons, filters and groups.
+"""
 
 from __future__ import annotations
 
 import operator
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -10,13 +17,16 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from polars.io.plugins import register_io_source
 
 from components.log import CLICK, IMPRESSION, ROW, TIME, LogSchema, RawLog, Window, microseconds
+from components.sources import Piece
 from components.sources.standard import BROKEN, FIRST_PLAUSIBLE, LAST_PLAUSIBLE, NUMBER, PART, SOURCE
 
 # The tables' own grain: part of the format, since the bytes depend on it.
 ROW_GROUP_ROWS = 262_144
 
+_PIECES_AT_ONCE = 2  # one core reads, another reads or writes; each takes some ten MB
 _IS_BROKEN = "_is_broken"
 _IS_OUTSIDE = "_is_outside"
 _FINGERPRINT = "_fingerprint"
@@ -67,73 +77,142 @@ class Reading:
         return int(self.kept["num_rows"].sum())
 
 
-def read_log(lines: pl.LazyFrame, raw_log: RawLog, folder: Path) -> Reading:
+def read_log(pieces: Iterator[Piece], raw_log: RawLog, folder: Path) -> Reading:
     """Stream the source's rows once into `folder`, sorted out into kept, quarantined and outside the window."""
-    schema = raw_log.request.schema
-    names = [field.name for field in schema.column_fields]
-    numbers = [field.name for field in schema.column_fields if field.kind == "numeric"]
-    is_published = any(partition.part is not None for partition in raw_log.partitions)
+    sorter = _Sorter(raw_log)
+    tallies, numbers, fingerprints = [], [], []
+    spoilt: list[Path] = []
 
-    faults = _row_faults(schema)
-    judged = lines.with_columns(
-        pl.any_horizontal([is_broken for is_broken, _ in faults]).fill_null(False).alias(_IS_BROKEN),
-        _is_outside(schema, raw_log.request.window).alias(_IS_OUTSIDE),
-    )
-    # All four results hang directly on `judged`: the engine shares one common step between them, and the file is read once.
-    is_kept = ~pl.col(_IS_BROKEN) & ~pl.col(_IS_OUTSIDE)
-    table = (
-        judged.filter(is_kept)
-        .with_row_index(ROW)
-        .select(
-            pl.col(ROW).cast(pl.Int64),
-            TIME,
-            pl.col(CLICK).cast(pl.Int8),
-            IMPRESSION,
-            *([pl.col(PART).alias("part")] if is_published else []),
-            *names,
-        )
-    )
-    bad = judged.filter(_IS_BROKEN).select(
-        pl.col(SOURCE).alias("source"),
-        pl.col(NUMBER).alias("number"),
-        pl.coalesce(*[pl.when(is_broken).then(words) for is_broken, words in faults]).alias("reason"),
-        TIME,
-        CLICK,
-        IMPRESSION,
-        *names,
-    )
-    tally = judged.group_by(SOURCE, _IS_BROKEN, _IS_OUTSIDE).agg(
-        pl.len().cast(pl.Int64).alias("num_rows"),
-        pl.col(CLICK).sum().alias("num_clicks"),
-        (_is_implausible() if schema.time else pl.lit(False)).sum().cast(pl.Int64).alias("num_implausible"),
-        pl.col(TIME).null_count().cast(pl.Int64).alias("num_untimed"),
-        pl.col(TIME).min().alias("first_time"),
-        pl.col(TIME).max().alias("last_time"),
-        *[pl.col(name).null_count().cast(pl.Int64).alias(f"missing_{name}") for name in names],
-        *[pl.col(name).min().alias(f"minimum_{name}") for name in numbers],
-        *[pl.col(name).max().alias(f"maximum_{name}") for name in numbers],
-    )
-    beside = judged.select(is_kept.alias("is_kept"), NUMBER, _fingerprint(schema, names).alias(_FINGERPRINT))
+    def kept_rows(*_: object) -> Iterator[pl.DataFrame]:
+        num_kept = 0
+        for piece in _ahead(pieces, sorter):
+            tallies.append(piece.tally)
+            numbers.append(piece.numbers)
+            fingerprints.append(piece.fingerprints)
+            if piece.bad is not None:
+                spoilt.append(folder / f"spoilt-{len(spoilt):09}.arrow")
+                piece.bad.write_ipc(spoilt[-1])
+            row = pl.int_range(num_kept, num_kept + piece.kept.height, dtype=pl.Int64).alias(ROW)
+            yield piece.kept.select(row, pl.all())
+            num_kept += piece.kept.height
 
-    # ... and all but the tally go to disk: of two results in memory the engine would hold back the rows of the whole file.
-    rows, quarantine, columns = folder / "read.parquet", folder / "quarantine.parquet", folder / "beside.parquet"
-    _, _, _, tallied = pl.collect_all(
-        [sink_table(table, rows), sink_table(bad, quarantine), sink_table(beside, columns), tally], engine="streaming"
-    )
+    rows, quarantine = folder / "read.parquet", folder / "quarantine.parquet"
+    table = register_io_source(kept_rows, schema={ROW: pl.Int64(), **sorter.kept_schema}, is_pure=True)
+    pl.collect_all([sink_table(table, rows)], engine="streaming")
+    bad = pl.scan_ipc(spoilt) if spoilt else pl.LazyFrame(schema=sorter.bad_schema)
+    pl.collect_all([sink_table(bad, quarantine)], engine="streaming")
+    for path in spoilt:
+        path.unlink()
+    tallied = sorter.total(tallies)
     kept = tallied.filter(~pl.col(_IS_BROKEN) & ~pl.col(_IS_OUTSIDE)).sort(SOURCE)
     reasons = pl.scan_parquet(quarantine).group_by("reason").agg(pl.len().cast(pl.Int64)).collect()
-    stood_beside = pl.scan_parquet(columns).filter("is_kept").select(NUMBER, _FINGERPRINT).collect()
-    columns.unlink()
     return Reading(
         rows,
         quarantine,
         _partitions(tallied),
-        kept.select(SOURCE, "num_rows", "num_clicks", *[f"missing_{name}" for name in names]),
-        {side: _bound(kept[side], side) for name in numbers for side in (f"minimum_{name}", f"maximum_{name}")},
+        kept.select(SOURCE, "num_rows", "num_clicks", *[f"missing_{name}" for name in sorter.names]),
+        {side: _bound(kept[side], side) for name in sorter.numeric for side in (f"minimum_{name}", f"maximum_{name}")},
         dict(sorted(reasons.iter_rows())),
-        stood_beside[NUMBER].to_numpy(),
-        stood_beside[_FINGERPRINT].to_numpy(),
+        np.concatenate([*numbers, np.zeros(0, np.int64)]),
+        np.concatenate([*fingerprints, np.zeros(0, np.uint64)]),
     )
+
+
+@dataclass(frozen=True)
+class _Sorted:
+    """One piece's rows sorted out; tally as of `_Sorter.total`, but with a group for each piece."""
+
+    kept: pl.DataFrame
+    bad: pl.DataFrame | None
+    tally: pl.DataFrame
+    numbers: np.ndarray[Any, np.dtype[np.int64]]
+    fingerprints: np.ndarray[Any, np.dtype[np.uint64]]
+
+
+class _Sorter:
+    """What is asked of every piece, as expressions of the engine."""
+
+    def __init__(self, raw_log: RawLog) -> None:
+        schema = raw_log.request.schema
+        self.names = [field.name for field in schema.column_fields]
+        self.numeric = [field.name for field in schema.column_fields if field.kind == "numeric"]
+        is_published = any(partition.part is not None for partition in raw_log.partitions)
+        faults = _row_faults(schema)
+        self._flags = (
+            pl.any_horizontal([is_broken for is_broken, _ in faults]).fill_null(False).alias(_IS_BROKEN),
+            _is_outside(schema, raw_log.request.window).alias(_IS_OUTSIDE),
+        )
+        self._kept = [
+            pl.col(TIME),
+            pl.col(CLICK).cast(pl.Int8),
+            pl.col(IMPRESSION),
+            *([pl.col(PART).alias("part")] if is_published else []),
+            *(pl.col(name) for name in self.names),
+        ]
+        self._beside = [pl.col(NUMBER), _fingerprint(schema, self.names).alias(_FINGERPRINT)]
+        self._bad = [
+            pl.col(SOURCE).alias("source"),
+            pl.col(NUMBER).alias("number"),
+            pl.coalesce(*[pl.when(is_broken).then(words) for is_broken, words in faults]).alias("reason"),
+            *(pl.col(name) for name in (TIME, CLICK, IMPRESSION, *self.names)),
+        ]
+        self._figures = [
+            pl.len().cast(pl.Int64).alias("num_rows"),
+            pl.col(CLICK).sum().alias("num_clicks"),
+            (_is_implausible() if schema.time else pl.lit(False)).sum().cast(pl.Int64).alias("num_implausible"),
+            pl.col(TIME).null_count().cast(pl.Int64).alias("num_untimed"),
+            pl.col(TIME).min().alias("first_time"),
+            pl.col(TIME).max().alias("last_time"),
+            *[pl.col(name).null_count().cast(pl.Int64).alias(f"missing_{name}") for name in self.names],
+            *[pl.col(name).min().alias(f"minimum_{name}") for name in self.numeric],
+            *[pl.col(name).max().alias(f"maximum_{name}") for name in self.numeric],
+        ]
+        kinds = {name: pl.Float64() if name in self.numeric else pl.String() for name in self.names}
+        known = {PART: pl.String(), SOURCE: pl.String(), NUMBER: pl.Int64(), TIME: pl.Int64(), CLICK: pl.Int64()}
+        nothing = pl.DataFrame(schema={**known, IMPRESSION: pl.String(), **kinds, BROKEN: pl.String()})
+        self._no_tally = nothing.with_columns(self._flags).group_by(SOURCE, _IS_BROKEN, _IS_OUTSIDE).agg(self._figures)
+        self.kept_schema = dict(nothing.select(self._kept).schema)
+        self.bad_schema = dict(nothing.select(self._bad).schema)
+
+    def __call__(self, read: Piece) -> _Sorted:
+        rows = read()
+        judged = rows.with_columns(self._flags)
+        is_kept = ~judged[_IS_BROKEN] & ~judged[_IS_OUTSIDE]
+        if is_kept.all() and (rows[SOURCE] == rows[SOURCE].first()).all():
+            keys = (pl.col(SOURCE).first(), pl.lit(False).alias(_IS_BROKEN), pl.lit(False).alias(_IS_OUTSIDE))
+            tally, bad = rows.select(*keys, *self._figures), None
+        else:
+            tally = judged.group_by(SOURCE, _IS_BROKEN, _IS_OUTSIDE).agg(self._figures)
+            bad = judged.filter(_IS_BROKEN).select(self._bad) if judged[_IS_BROKEN].any() else None
+            rows = rows.filter(is_kept)
+        beside = rows.select(self._beside)
+        numbers, fingerprints = beside[NUMBER].to_numpy(), beside[_FINGERPRINT].to_numpy()
+        return _Sorted(rows.select(self._kept), bad, tally, numbers, fingerprints)
+
+    def total(self, tallies: list[pl.DataFrame]) -> pl.DataFrame:
+        """One row for each partition and each of kept, broken and outside the window: its number of rows and the other figures."""
+        sums = pl.col("num_rows", "num_clicks", "num_implausible", "num_untimed", *[f"missing_{n}" for n in self.names])
+        return (
+            pl.concat([self._no_tally, *tallies])
+            .group_by(SOURCE, _IS_BROKEN, _IS_OUTSIDE)
+            .agg(
+                sums.sum(),
+                pl.col("first_time", *[f"minimum_{name}" for name in self.numeric]).min(),
+                pl.col("last_time", *[f"maximum_{name}" for name in self.numeric]).max(),
+            )
+        )
+
+
+def _ahead(pieces: Iterator[Piece], sorter: _Sorter) -> Iterator[_Sorted]:
+    """The pieces sorted out, in their order; the next ones are read meanwhile."""
+    with ThreadPoolExecutor(max_workers=_PIECES_AT_ONCE) as threads:
+        coming: deque[Future[_Sorted]] = deque()
+        for piece in pieces:
+            coming.append(threads.submit(sorter, piece))
+            if len(coming) > _PIECES_AT_ONCE:
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()
 
 
 def _partitions(tallied: pl.DataFrame) -> pl.DataFrame:

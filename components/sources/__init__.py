@@ -2,10 +2,11 @@
 
 fetch   names = wanted(request, names found); copies those; `partitions(request, files)` proves and counts them
         (a simulated log is made by `simulated.simulate_request` instead)
-check   with reading(raw_log, scratch): rows = scan(raw_log, scratch) ... collect or sink
+check   with reading(raw_log, scratch): for piece in pieces(raw_log, scratch): rows = piece() ... on any thread
+        or, lazily: rows = scan(raw_log, scratch) ... collect or sink
 
 A fault of a file as a whole (missing, empty, cut off, another separator, a missing or extra column, a byte that is not UTF-8) is a
-DataError from `wanted`, `partitions` or `scan`; one that shows only while rows stream by becomes a DataError in `reading`. A row that
+DataError from `wanted`, `partitions`, `scan` or a piece; one that shows only while rows stream by becomes a DataError in `reading`. A row that
 cannot be read is no error but has its reason in _broken; a click of 2 or a time in a wrong unit come through as found, for check to
 count (`suspect_time_unit` says which unit would fit). The order of the rows that `scan` yields is not promised: _number is.
 """
@@ -23,7 +24,7 @@ from components.errors import ConfigError, DataError
 from components.log import LogRequest, Partition, RawLog
 from components.sources import avazu, criteo, libfm, movielens, simulated, table
 from components.sources.plain import SourceFile, kind_of
-from components.sources.reader import Reader, file_of
+from components.sources.reader import Piece, Reader, file_of, pieces_of
 from components.sources.standard import BROKEN, NUMBER, PART, SOURCE, needed_columns, suspect_time_unit
 
 __all__ = [
@@ -32,9 +33,11 @@ __all__ = [
     "NUMBER",
     "PART",
     "SOURCE",
+    "Piece",
     "SourceFile",
     "needed_columns",
     "partitions",
+    "pieces",
     "reading",
     "scan",
     "scan_truth",
@@ -83,6 +86,13 @@ def scan(raw_log: RawLog, scratch: Path) -> pl.LazyFrame:
     """All rows of a raw log, lazily, in the columns of `standard`; compressed text is decompressed into `scratch` first."""
     _refuse_own_columns(raw_log.request)
     return FORMATS[raw_log.request.source.format].scan(raw_log, scratch)
+
+
+def pieces(raw_log: RawLog, scratch: Path) -> Iterator[Piece]:
+    """The rows of `scan` as functions that each read some of them, in their order; a function may be called on any thread."""
+    _refuse_own_columns(raw_log.request)
+    own = FORMATS[raw_log.request.source.format].pieces
+    return pieces_of(scan(raw_log, scratch)) if own is None else own(raw_log, scratch)
 
 
 def scan_truth(raw_log: RawLog) -> pl.LazyFrame | None:

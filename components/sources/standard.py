@@ -62,6 +62,40 @@ def standard_rows(
 
     faults  the format's own row-level faults: (is broken, reason), said before those found here
     """
+    columns, all_faults = _columns_and_faults(kinds, schema, source, part, first_number, faults, is_cleaned=False)
+    return raw.select(*columns, _reason(all_faults))
+
+
+def standard_frame(
+    raw: pl.DataFrame,
+    kinds: Mapping[str, pl.DataType],
+    schema: LogSchema,
+    source: str,
+    part: str | None,
+    first_number: int,
+) -> pl.DataFrame:
+    """As `standard_rows`, of rows in memory without empty texts and floats that are not finite; reasons are only made where one is due."""
+    columns, all_faults = _columns_and_faults(kinds, schema, source, part, first_number, (), is_cleaned=True)
+    is_any_broken = raw.select(pl.any_horizontal([is_broken.any() for is_broken, _ in all_faults])).item()
+    reason = _reason(all_faults) if is_any_broken else pl.lit(None, pl.String).alias(BROKEN)
+    return raw.select(*columns, reason)
+
+
+def _reason(faults: list[tuple[pl.Expr, str]]) -> pl.Expr:
+    return pl.coalesce(*(pl.when(is_broken).then(pl.lit(reason)) for is_broken, reason in faults)).alias(BROKEN)
+
+
+def _columns_and_faults(
+    kinds: Mapping[str, pl.DataType],
+    schema: LogSchema,
+    source: str,
+    part: str | None,
+    first_number: int,
+    faults: tuple[tuple[pl.Expr, str], ...],
+    *,
+    is_cleaned: bool,
+) -> tuple[list[pl.Expr], list[tuple[pl.Expr, str]]]:
+    """All columns but _broken, and what breaks a row."""
     all_faults = list(faults)
     number = pl.col(NUMBER).cast(pl.Int64) + first_number
     if schema.time is None:
@@ -78,8 +112,9 @@ def standard_rows(
     values = []
     for field in schema.column_fields:
         if field.kind == "numeric":
-            value = _number(field)
-            if kinds[field.name] == pl.String or kinds[field.name].is_float():
+            is_finite = is_cleaned and kinds[field.name].is_float()
+            value = pl.col(field.name) if is_finite else _number(field)
+            if not is_finite and (kinds[field.name] == pl.String or kinds[field.name].is_float()):
                 all_faults.append(
                     (
                         value.is_null() & _filled(field.name, kinds[field.name]),
@@ -87,12 +122,14 @@ def standard_rows(
                     )
                 )
         else:
-            value = _text(field.name, kinds[field.name])
+            value = _text(field.name, kinds[field.name], is_cleaned)
         values.append(value.alias(field.name))
     impression = (
-        pl.lit(None, pl.String) if schema.impression is None else _text(schema.impression, kinds[schema.impression])
+        pl.lit(None, pl.String)
+        if schema.impression is None
+        else _text(schema.impression, kinds[schema.impression], is_cleaned)
     )
-    return raw.select(
+    columns = [
         pl.lit(part, pl.String).alias(PART),
         pl.lit(source, pl.String).alias(SOURCE),
         number.alias(NUMBER),
@@ -100,8 +137,8 @@ def standard_rows(
         click.alias(CLICK),
         impression.alias(IMPRESSION),
         *values,
-        pl.coalesce(*(pl.when(is_broken).then(pl.lit(reason)) for is_broken, reason in all_faults)).alias(BROKEN),
-    )
+    ]
+    return columns, all_faults
 
 
 def suspect_time_unit(first: int, last: int, time: TimeColumn) -> str | None:
@@ -135,9 +172,9 @@ def refuse_unreadable_kinds(name: str, schema: LogSchema, kinds: Mapping[str, pl
             )
 
 
-def _text(column: str, kind: pl.DataType) -> pl.Expr:
+def _text(column: str, kind: pl.DataType, is_cleaned: bool) -> pl.Expr:
     text = pl.col(column) if kind == pl.String else pl.col(column).cast(pl.String)
-    return pl.when(text != "").then(text)
+    return text if is_cleaned else pl.when(text != "").then(text)
 
 
 def _filled(column: str, kind: pl.DataType) -> pl.Expr:

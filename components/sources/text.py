@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 
 from components.errors import DataError
-from components.sources.plain import SourceFile, chunks, laid_plain, lines
+from components.sources.plain import CHUNK_BYTES, SourceFile, chunks, laid_plain, lines
 from components.sources.standard import NUMBER
 
 WORD_FOR = {"\t": "a tab", ",": "a comma", ";": "a semicolon", "|": "a bar", " ": "a space"}
@@ -70,9 +70,9 @@ def columns_in_file(file: SourceFile, layout: TextLayout) -> tuple[str, ...]:
 def count_rows(file: SourceFile, layout: TextLayout) -> int:
     """The number of rows in a file, exact, once it is proved sound; raises DataError naming file, line and column."""
     columns = columns_in_file(file, layout)
-    num_lines, num_signs, is_even, has_quotes, is_ascii = 0, 0, True, False, True
+    evenness = _Evenness(layout, len(columns))
+    has_quotes, is_ascii = False, True
     decoder = codecs.getincrementaldecoder("utf-8")()
-    last = b"\n"
     for chunk in chunks(file):
         if not (is_ascii and chunk.isascii()):
             is_ascii = False
@@ -80,33 +80,59 @@ def count_rows(file: SourceFile, layout: TextLayout) -> int:
                 decoder.decode(chunk)
             except UnicodeDecodeError as error:
                 raise _not_utf8(file, layout, columns) from error
-        signs = np.frombuffer(chunk, np.uint8)
-        signs = signs[np.flatnonzero((signs == ord("\n")) | (signs == ord(layout.separator)))]
-        is_end = signs == ord("\n")
-        num_ends = int(np.count_nonzero(is_end))
-        is_even = (
-            is_even
-            and np.count_nonzero(is_end[len(columns) - 1 - num_signs % len(columns) :: len(columns)]) == num_ends
-        )
-        num_lines += num_ends
-        num_signs += len(signs)
+        evenness.add(chunk)
         has_quotes = has_quotes or (layout.quote is not None and layout.quote.encode() in chunk)
-        last = chunk[-1:]
     if decoder.getstate()[0]:
         raise _not_utf8(file, layout, columns)
-    if last != b"\n":
-        num_lines += 1
-        num_signs += 1
     if has_quotes:
         num_lines = sum(1 for _ in _quoted_rows(file, layout, columns))
-    elif not is_even or num_signs != num_lines * len(columns):
-        raise _wrong_width(file, layout, columns)
+    else:
+        num_lines = evenness.num_lines()
+        if not evenness.holds():
+            raise _wrong_width(file, layout, columns)
     num_rows = num_lines - layout.has_header
     if num_rows <= 0:
         raise DataError(
             f"raw_log '{file.name}': the file is empty: {num_lines} line(s) and no rows; its rows were expected"
         )
     return num_rows
+
+
+def is_even(lines: bytes, layout: TextLayout, num_columns: int) -> bool:
+    """Whether each of some whole lines has as many columns as it should."""
+    evenness = _Evenness(layout, num_columns)
+    for first in range(0, len(lines), CHUNK_BYTES):
+        evenness.add(lines[first : first + CHUNK_BYTES])
+    return evenness.holds()
+
+
+class _Evenness:
+    """Whether a line end stands after every so many separators in bytes that stream by, and nowhere else."""
+
+    def __init__(self, layout: TextLayout, num_columns: int) -> None:
+        self._separator = ord(layout.separator)
+        self._num_columns = num_columns
+        self._num_ends = 0
+        self._num_signs = 0
+        self._is_even = True
+        self._last = b"\n"
+
+    def add(self, chunk: bytes) -> None:
+        signs = np.frombuffer(chunk, np.uint8)
+        signs = signs[np.flatnonzero((signs == ord("\n")) | (signs == self._separator))]
+        is_end = signs == ord("\n")
+        num_ends = int(np.count_nonzero(is_end))
+        first = self._num_columns - 1 - self._num_signs % self._num_columns
+        self._is_even = self._is_even and np.count_nonzero(is_end[first :: self._num_columns]) == num_ends
+        self._num_ends += num_ends
+        self._num_signs += len(signs)
+        self._last = chunk[-1:]
+
+    def num_lines(self) -> int:
+        return self._num_ends + (self._last != b"\n")
+
+    def holds(self) -> bool:
+        return self._is_even and self._num_signs + (self._last != b"\n") == self.num_lines() * self._num_columns
 
 
 def scan_text(file: SourceFile, layout: TextLayout, scratch: Path) -> tuple[pl.LazyFrame, dict[str, pl.DataType], int]:
