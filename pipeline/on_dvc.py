@@ -161,11 +161,13 @@ def run_through_dvc(workspace: Workspace, verb: str) -> int:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-    if stage_code is not None and (dvc_code != 0 or stage_code != 0):
-        return stage_code if stage_code != 0 else 1
-    if dvc_code != 0 and passed_on:  # stopped before the stage could say that it runs: nothing is wrong with it
-        return 128 + passed_on[0]
-    return 0 if dvc_code == 0 else 1
+    if dvc_code == 0 or stage_code:
+        return stage_code or 0
+    if (
+        dvc_code < 0
+    ):  # killed before the stage could say that it runs, or while its success was noted: nothing is wrong with it
+        return 128 - dvc_code
+    return 128 + passed_on[0] if passed_on else 1
 
 
 def _path_with_this_python() -> str:

@@ -2,12 +2,13 @@
 
 DVC (3.67) reads and writes the whole lock file with ruamel's parser in pure Python, which keeps comments: a second a step for our 3,000
 lines, more than all else it does for one. Here the entry that changes is written so, and put in place of the old one in the
-text; the bytes are those of DVC (a test holds that). A lock file that is not laid out as DVC does it is left to DVC. Nor are
-DVC's other commands imported.
+text; the bytes are those of DVC (a test holds that). A lock file that is not laid out as DVC does it is left to DVC. DVC writes
+in place, so a kill in these milliseconds leaves half a file; here it is seen whole or not at all. Nor are DVC's other commands imported.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -55,7 +56,18 @@ def modified(path: str, fs: Any = None) -> Iterator[Any]:
     for name, entry in content["stages"].items():
         if entry is not before.get(name):
             texts[name] = dumps_yaml({"stages": {name: entry}}).removeprefix("stages:\n")
-    lock.write_text(_HEAD + "".join(texts[name] for name in content["stages"]), "utf-8")
+    _write_whole(lock, _HEAD + "".join(texts[name] for name in content["stages"]))
+
+
+def _write_whole(lock: Path, text: str) -> None:
+    """Write it beside its place first: a kill leaves the lock as it was. DVC holds a lock of its own, so one name does."""
+    new = lock.parent / ".dvc" / "tmp" / "dvc.lock.new"
+    new.parent.mkdir(parents=True, exist_ok=True)
+    with new.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(lock)
 
 
 def _causes(error: BaseException | None) -> list[str]:

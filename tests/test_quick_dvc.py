@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +71,30 @@ def test_a_lock_with_a_comment_is_left_to_dvc_which_keeps_it(tmp_path: Path, ent
     with modified(str(lock)) as content:
         content["stages"].update({"split": {"cmd": "another"}})
     assert lock.read_text("utf-8") == "# mine\nschema: '2.0'\nstages:\n  split:\n    cmd: another\n"
+
+
+_KILLED_BY_THE_KERNEL = """
+import resource, signal
+from pipeline.quick_dvc import modified
+
+signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))  # bytes of one file, after which the kernel ends who writes on
+with modified("dvc.lock") as content:
+    content["stages"]["split"] = {"cmd": "another"}
+"""
+
+
+def test_a_kill_in_the_middle_of_writing_leaves_the_lock_as_it_was(tmp_path: Path, entries: dict[str, Any]) -> None:
+    lock = tmp_path / "dvc.lock"
+    before = dumps_yaml({"schema": "2.0", "stages": entries})
+    lock.write_text(before, "utf-8")
+    command = [sys.executable, "-c", _KILLED_BY_THE_KERNEL]
+    killed = subprocess.run(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(REPO)}, check=False)
+    assert killed.returncode == -signal.SIGXFSZ
+    assert lock.read_text("utf-8") == before
+    with modified(str(lock)) as content:
+        content["stages"]["split"] = {"cmd": "another"}
+    assert yaml.safe_load(lock.read_text("utf-8"))["stages"] == entries | {"split": {"cmd": "another"}}
 
 
 def test_why_a_step_failed_is_said_in_one_line(
