@@ -14,15 +14,20 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from safetensors import safe_open
 from toy_project import BEHIND, GIVING_WAY
 
 from components.errors import ConfigError
 from pipeline.airflow_server import AirflowServer, Running, free_port, postgres, postgres_tools, running
+from pipeline.on_dvc import read_end
+from pipeline.run import Workspace
+from pipeline.runs import digests_in_lock
 
 REPO = Path(__file__).parents[1]
 _LOOK_SECONDS = 1.0  # each look costs the api-server some hundredths of a second
@@ -39,8 +44,21 @@ QUICK = {  # Airflow's own time-outs, minutes by default
     "AIRFLOW__DAG_PROCESSOR__BUNDLE_REFRESH_CHECK_INTERVAL": "1",
     "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "300",  # no DAG changes while tests run
     "AIRFLOW__CORE__PARALLELISM": "6",
-    "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.4",
+    "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.7",
 }
+
+
+@dataclass(frozen=True)
+class ByHand:
+    """A line by hand, which goes on behind everything else."""
+
+    folder: Path
+    repro: subprocess.Popen[bytes]
+
+    def digests(self) -> dict[str, str]:
+        """Artifact -> digest, once it has ended."""
+        assert self.repro.wait() == 0
+        return digests_in_lock(self.folder)
 
 
 class World:
@@ -180,16 +198,38 @@ def clone_of_the_day(home: Path, folder: Path, start: str, end: str) -> Path:
 
 
 @contextmanager
-def reproduced(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """`dvc repro` up to the bundle, while inside, behind whatever else wants the processors; there is no champion."""
+def reproduced(folder: Path, step: str) -> Iterator[subprocess.Popen[bytes]]:
+    """`dvc repro` up to a step, while inside, behind whatever else wants the processors; there is no champion."""
     nowhere = {"CTR_REGISTRY": str(folder / ".none"), "CTR_STORE": str(folder / ".none")}
-    environment = os.environ | nowhere | {"PYTHONPATH": str(GIVING_WAY)}
-    command = [*BEHIND, sys.executable, "-m", "dvc", "repro", "--quiet", "pack"]
+    environment = os.environ | nowhere | {"PYTHONPATH": str(GIVING_WAY), "CTR_GIVE_WAY": "6"}
+    command = [*BEHIND, sys.executable, "-m", "dvc", "repro", "--quiet", step]
     with subprocess.Popen(command, cwd=folder, env=environment, start_new_session=True) as repro:
         try:
             yield repro
         finally:
             repro.terminate()
+
+
+@contextmanager
+def by_hand(home: Path, folder: Path, start: str, end: str) -> Iterator[ByHand]:
+    """The line of a window by hand as far as the bundle, in a clone of its own, while inside."""
+    with reproduced(clone_of_the_day(home, folder, start, end), "pack") as repro:
+        yield ByHand(folder, repro)
+
+
+def trained_for(num_epochs: int, folder: Path) -> int:
+    """The process that trains in a run's folder, as soon as its checkpoint holds so many epochs."""
+    record, kept = folder / ".ctr/ends/train.json", folder / ".ctr/checkpoints/train/checkpoint.safetensors"
+    end = time.monotonic() + LIMIT_SECONDS
+    while time.monotonic() < end:
+        if kept.is_file():
+            with safe_open(kept, framework="np") as file:
+                epoch = json.loads(file.metadata()["facts"])["course"]["epoch"]
+            if epoch >= num_epochs:
+                assert read_end(Workspace(folder), "train") is None, "train ended before it could be killed"
+                return int(json.loads(record.read_text())["process"])
+        time.sleep(0.1)
+    raise AssertionError(f"waited {LIMIT_SECONDS:g} s for {num_epochs} epochs")
 
 
 def skip_without_postgres() -> None:

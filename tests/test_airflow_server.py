@@ -12,7 +12,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -20,24 +19,20 @@ from pathlib import Path
 
 import pytest
 import yaml
-from safetensors import safe_open
 
 from pipeline.airflow_server import Refused
-from pipeline.on_dvc import read_end
-from pipeline.run import Workspace
-from pipeline.runs import digests_in_lock
 from pipeline.small_project import make_small_project
 
 REPO = Path(__file__).parents[1]
 sys.path.insert(0, str(REPO / "tests"))
 from airflow_world import (  # noqa: E402
-    LIMIT_SECONDS,
+    ByHand,
     World,
-    clone_of_the_day,
+    by_hand,
     reachable_folder,
-    reproduced,
     scheduled,
     skip_without_postgres,
+    trained_for,
 )
 from toy_project import let_arrive, make_project  # noqa: E402
 
@@ -51,8 +46,7 @@ class Line:
     """The project's own stages: the run of them under Airflow, and the same line by hand."""
 
     world: World
-    by_hand: Path
-    repro: subprocess.Popen[bytes]
+    by_hand: ByHand
 
 
 @pytest.fixture(scope="module")
@@ -62,17 +56,17 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def small(folder: Path) -> Iterator[tuple[Path, subprocess.Popen[bytes]]]:
-    """The project with a small log, and the same line by hand, which goes on behind everything else."""
+def small(folder: Path) -> Iterator[tuple[Path, ByHand]]:
+    """The project with a small log, and the same line by hand."""
     skip_without_postgres()
     home = folder / "small"
     _make_small(home)
-    with reproduced(clone_of_the_day(home, folder / "by-hand", "2026-03-02", "2026-03-30")) as repro:
-        yield home, repro
+    with by_hand(home, folder / "by-hand", "2026-03-02", "2026-03-30") as there:
+        yield home, there
 
 
 @pytest.fixture(scope="module")
-def world(folder: Path, small: tuple[Path, subprocess.Popen[bytes]]) -> Iterator[World]:
+def world(folder: Path, small: tuple[Path, ByHand]) -> Iterator[World]:
     interpreter = make_project(folder / "project")
     let_arrive(folder / "project", TODAY - timedelta(days=30), TODAY)
     _add_a_dag_of(small[0], folder / "project" / "dags")
@@ -85,9 +79,16 @@ def world(folder: Path, small: tuple[Path, subprocess.Popen[bytes]]) -> Iterator
 
 
 @pytest.fixture(scope="module")
-def line(world: World, folder: Path, small: tuple[Path, subprocess.Popen[bytes]]) -> Line:
-    home, repro = small
-    return Line(World(world.airflow, home, world.told), folder / "by-hand", repro)
+def line(world: World, small: tuple[Path, ByHand]) -> Line:
+    home, same = small
+    return Line(World(world.airflow, home, world.told), same)
+
+
+@pytest.fixture(scope="module")
+def toy_by_hand(world: World, folder: Path) -> Iterator[ByHand]:
+    """The toy line of a day that is backfilled."""
+    with by_hand(world.home, folder / "toy-by-hand", "2026-03-02", "2026-03-30") as there:
+        yield there
 
 
 def _begin(world: World) -> None:
@@ -138,13 +139,38 @@ def test_a_run_waits_for_its_data(world: World) -> None:
     let_arrive(world.home, missing, missing)
 
 
+@pytest.mark.usefixtures("toy_by_hand")  # which begins here
 def test_a_killed_stage_and_a_killed_scheduler_are_started_again(line: Line) -> None:
     """Of the project's own stages; what came of it is seen in the last test."""
     world = line.world
-    os.kill(_trained_for(2, world.home / "runs" / f"{SMALL}--{RUN}"), signal.SIGKILL)
+    os.kill(trained_for(2, world.home / "runs" / f"{SMALL}--{RUN}"), signal.SIGKILL)
     world.until(lambda: world.tries(SMALL, RUN)["train"] == ("running", 2), "a second try")
     world.airflow.kill("scheduler")
     world.airflow.start("scheduler")
+
+
+def test_a_run_that_waited_is_stopped_and_can_be_cleared(world: World) -> None:
+    """What becomes of it then is seen below."""
+    run = "waits"
+    process = world.process_of("train", "search--waits")
+    world.airflow.call("PATCH", f"/dags/search/dagRuns/{run}/taskInstances/train", {"new_state": "failed"})
+    assert world.wait("search", run) == "failed"
+    assert world.tries("search", run)["check"] == ("success", 2), "exit 75 is tried again"
+    world.until(lambda: not Path("/proc", str(process)).exists(), "the stopped stage to end")
+    (ended,) = world.home.glob("runs/search--waits/.ctr/ends/train.json")
+    assert json.loads(ended.read_text())["exit_code"] == 143, "it kept a checkpoint and ended by itself"
+    world.until(lambda: world.told_of("search", run), "a message")
+
+    (kept,) = world.home.glob("runs/search--waits/.ctr/checkpoints/train/step")
+    world.fault("search--waits.train.steps", str(int(kept.read_text()) + 5))
+    again = {
+        "dry_run": False,
+        "dag_run_id": run,
+        "task_ids": ["train"],
+        "include_downstream": True,
+        "only_failed": False,
+    }
+    world.airflow.call("POST", "/dags/search/clearTaskInstances", again)
 
 
 def test_a_broken_contract_fails_at_once_and_is_told_once(world: World) -> None:
@@ -175,40 +201,6 @@ def test_data_that_does_not_arrive_by_the_deadline_is_late_and_told(world: World
     assert [(label["alertname"], label["severity"]) for label in labels] == [("CtrDataLate", "ticket")]
 
 
-def test_a_run_that_waited_is_stopped_and_cleared_loses_a_race_and_is_refused_by_the_gate(world: World) -> None:
-    run = "waits"
-    process = world.process_of("train", "search--waits")
-    world.airflow.call("PATCH", f"/dags/search/dagRuns/{run}/taskInstances/train", {"new_state": "failed"})
-    assert world.wait("search", run) == "failed"
-    assert world.tries("search", run)["check"] == ("success", 2), "exit 75 is tried again"
-    world.until(lambda: not Path("/proc", str(process)).exists(), "the stopped stage to end")
-    (ended,) = world.home.glob("runs/search--waits/.ctr/ends/train.json")
-    assert json.loads(ended.read_text())["exit_code"] == 143, "it kept a checkpoint and ended by itself"
-    world.until(lambda: world.told_of("search", run), "a message")
-
-    (kept,) = world.home.glob("runs/search--waits/.ctr/checkpoints/train/step")
-    world.fault("search--waits.train.steps", str(int(kept.read_text()) + 5))
-    again = {
-        "dry_run": False,
-        "dag_run_id": run,
-        "task_ids": ["train"],
-        "include_downstream": True,
-        "only_failed": False,
-    }
-    world.airflow.call("POST", "/dags/search/clearTaskInstances", again)
-    world.reach("search", run, "train", "success")
-    assert world.wait("search", run) == "success"
-    second = world.log("search", run, "train", world.tries("search", run)["train"][1])
-    assert "train begins at step" in second
-    assert "begins at step 0" not in second, "it went on from its checkpoint"
-    assert world.tries("search", run)["announce_bundle"][0] == "skipped"
-    log = world.log("search", run, "promote", world.tries("search", run)["promote"][1])
-    assert (
-        log.index("Another promotion came first") < log.index("Running stage 'pack'") < log.rindex("promote was told")
-    )
-    assert "Nothing to announce (exit 4)" in log
-
-
 def test_drift_wakes_a_training_and_a_doubled_event_of_it_does_not(world: World) -> None:
     assert world.wait("monitor", "drift") == "success"
     ends = {task: state for task, (state, _) in world.tries("monitor", "drift").items()}
@@ -237,18 +229,29 @@ def test_a_run_whose_first_task_never_started_is_told_once_too(world: World) -> 
     assert not (world.home / "runs" / f"monitor--{run}").exists()
 
 
-def test_days_backfilled_in_reverse_are_as_on_the_day_and_promote_nothing(world: World, tmp_path: Path) -> None:
+def test_days_backfilled_in_reverse_are_as_on_the_day_and_promote_nothing(world: World, toy_by_hand: ByHand) -> None:
     """Of the toy line."""
     done = world.until(lambda: len(world.done("retrain", "rehearsed")) == 3 and world.done("retrain", "rehearsed"), "3")
     assert [entry["end"][:10] for entry in done] == ["2026-03-29", "2026-03-30", "2026-03-31"]
-    on_the_day = clone_of_the_day(world.home, tmp_path / "by-hand", "2026-03-02", "2026-03-30")
-    with reproduced(on_the_day) as repro:
-        assert repro.wait() == 0
-    assert done[1]["artifacts"] == digests_in_lock(on_the_day)
+    assert done[1]["artifacts"] == toy_by_hand.digests()
     promotions = (world.home / "faults" / "promotions").read_text().splitlines()
     backfilled = [line for line in promotions if line.startswith("retrain--backfill")]
     assert len({line.split()[0] for line in backfilled}) == 3
     assert all(line.endswith("--dry-run") for line in backfilled)
+
+
+def test_the_cleared_run_goes_on_from_its_checkpoint_loses_a_race_and_is_refused_by_the_gate(world: World) -> None:
+    run = "waits"
+    assert world.wait("search", run) == "success"
+    second = world.log("search", run, "train", world.tries("search", run)["train"][1])
+    assert "train begins at step" in second
+    assert "begins at step 0" not in second, "it went on from its checkpoint"
+    assert world.tries("search", run)["announce_bundle"][0] == "skipped"
+    log = world.log("search", run, "promote", world.tries("search", run)["promote"][1])
+    assert (
+        log.index("Another promotion came first") < log.index("Running stage 'pack'") < log.rindex("promote was told")
+    )
+    assert "Nothing to announce (exit 4)" in log
 
 
 def test_the_line_whose_stage_and_scheduler_were_killed_resumed_is_promoted_and_has_the_bytes_of_dvc_repro(
@@ -262,29 +265,13 @@ def test_the_line_whose_stage_and_scheduler_were_killed_resumed_is_promoted_and_
     epochs = [int(number) for number in re.findall(r"epoch (\d+)", again)]
     assert epochs[0] >= 2, "it resumed from its checkpoint"
     assert world.told_of(SMALL, RUN) == [], "nobody is told of what healed"
-    assert line.repro.wait() == 0
-    (done,) = world.done(SMALL)
-    assert done["artifacts"] == digests_in_lock(line.by_hand)
     assert list((world.home / "runs").iterdir()) == [], "the worktree is gone"
     said = subprocess.run(
         [sys.executable, "-m", "pipeline", "champion", "--json"], cwd=world.home, capture_output=True, check=True
     )
     assert json.loads(said.stdout)["version"] == "v1.0.0"
-
-
-def _trained_for(num_epochs: int, folder: Path) -> int:
-    """The process that trains in a run's folder, as soon as its checkpoint holds so many epochs."""
-    record, kept = folder / ".ctr/ends/train.json", folder / ".ctr/checkpoints/train/checkpoint.safetensors"
-    end = time.monotonic() + LIMIT_SECONDS
-    while time.monotonic() < end:
-        if kept.is_file():
-            with safe_open(kept, framework="np") as file:
-                epoch = json.loads(file.metadata()["facts"])["course"]["epoch"]
-            if epoch >= num_epochs:
-                assert read_end(Workspace(folder), "train") is None, "train ended before it could be killed"
-                return int(json.loads(record.read_text())["process"])
-        time.sleep(0.1)
-    raise AssertionError(f"waited {LIMIT_SECONDS:g} s for {num_epochs} epochs")
+    (done,) = world.done(SMALL)
+    assert done["artifacts"] == line.by_hand.digests()
 
 
 def _until_woken(world: World, number: int) -> list[str]:

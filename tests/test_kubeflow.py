@@ -85,7 +85,7 @@ def test_run_locally_the_projects_own_stages_make_the_same_bytes_as_by_hand(tmp_
     environment |= {"CTR_RESOURCES": str(home / "quick.yaml")}
     command = [sys.executable, str(home / "run_local.py"), str(home), str(root)]
     by_hand = clone_of_the_day(home, tmp_path / "by-hand", "2026-03-02", "2026-03-30")
-    with reproduced(by_hand) as repro:
+    with reproduced(by_hand, "pack") as repro:
         subprocess.run(command, cwd=home, env=environment, check=True, capture_output=True, text=True)
         assert repro.wait() == 0
     made = {name for step in read_plan(home / "dvc.yaml").up_to("bundle").steps for name in step.makes}
