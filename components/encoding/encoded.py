@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import polars as pl
 
 from components.artifact import link_files, map_array, read_json, write_json
 from components.encoding.codes import MISSING, UNSEEN
@@ -27,6 +26,7 @@ from components.workbench import Workbench
 
 CHUNK_ROWS = 262_144
 CHUNKS_AHEAD = 2  # encoded while one is written; at 40 fields each is some hundred MB
+_SPECIAL = (MISSING, UNSEEN)
 
 
 @dataclass(frozen=True)
@@ -127,16 +127,10 @@ def encode_log(clean_log: CleanLog, splits: Splits, params: EncodeParams, workbe
     encoder = Encoder(clean_log.schema, codes)
     writers = [_SplitWriter(folder, name, splits.span(name).num_rows, num_fields) for name in SPLIT_NAMES]
     try:
-        for first, rows, columns in _chunks_ahead(clean_log, encoder, total_rows):
+        for first, shares in _chunks_ahead(clean_log, splits, encoder):
             workbench.progress(0.5 + 0.5 * first / total_rows, 1.0, f"{first:,} of {total_rows:,} rows encoded")
-            times, clicks = rows[TIME].to_numpy(), rows[CLICK].to_numpy()
-            assigned = splits.assignment[first : first + rows.height]
-            for number, writer in enumerate(writers):
-                is_here = assigned == number
-                if is_here.any():
-                    chosen = slice(None) if is_here.all() else is_here
-                    writer.write(side_by_side(columns, chosen), clicks[chosen], times[chosen])
-                    writer.count_special(columns, chosen)
+            for share in shares:
+                writers[share.split].write(share)
     finally:
         for writer in writers:
             writer.close()
@@ -145,8 +139,8 @@ def encode_log(clean_log: CleanLog, splits: Splits, params: EncodeParams, workbe
             name,
             encoder.field_sizes[place],
             distinct[place],
-            {writer.name: writer.share(MISSING, place) for writer in writers},
-            {writer.name: writer.share(UNSEEN, place) for writer in writers},
+            {writer.name: writer.share_of(MISSING, place) for writer in writers},
+            {writer.name: writer.share_of(UNSEEN, place) for writer in writers},
         )
         for place, name in enumerate(clean_log.schema.field_names)
     )
@@ -154,18 +148,37 @@ def encode_log(clean_log: CleanLog, splits: Splits, params: EncodeParams, workbe
     return Encoded(encoder, coverage, {writer.name: writer.num_rows for writer in writers}, folder)
 
 
-def _chunks_ahead(
-    clean_log: CleanLog, encoder: Encoder, total_rows: int
-) -> Iterator[tuple[int, pl.DataFrame, list[Ids]]]:
-    """Chunks of rows with their ids by column; the next ones are read and encoded while the caller writes this one."""
+@dataclass(frozen=True)
+class _Share(EncodedSplit):
+    """A chunk's rows of one split, by its place in SPLIT_NAMES, with the number of missing and of unseen values by field. (2, F)."""
+
+    split: int
+    num_special: np.ndarray[Any, np.dtype[np.int64]]
+
+
+def _chunks_ahead(clean_log: CleanLog, splits: Splits, encoder: Encoder) -> Iterator[tuple[int, list[_Share]]]:
+    """Chunks of rows by their first row, ready to be written; the next ones are read and encoded while the caller writes this one."""
     lines = clean_log.scan().select(*dict.fromkeys((TIME, CLICK, *encoder.columns)))
 
-    def encode_chunk(first: int) -> tuple[int, pl.DataFrame, list[Ids]]:
+    def encode_chunk(first: int) -> tuple[int, list[_Share]]:
         rows = lines.slice(first, CHUNK_ROWS).collect()
-        return first, rows.select(TIME, CLICK), encoder.encode_columns(rows)
+        columns = encoder.encode_columns(rows)
+        times, clicks = rows[TIME].to_numpy(), rows[CLICK].to_numpy()
+        assigned = splits.assignment[first : first + rows.height]
+        shares = []
+        for number in range(len(SPLIT_NAMES)):
+            is_here = assigned == number
+            if not is_here.any():
+                continue
+            chosen = slice(None) if is_here.all() else is_here
+            own = [column[chosen] for column in columns]
+            num_special = np.array([[np.count_nonzero(column == special) for column in own] for special in _SPECIAL])
+            shares.append(_Share(side_by_side(own), clicks[chosen], times[chosen], number, num_special))
+        return first, shares
 
+    total_rows = len(splits.assignment)
     with ThreadPoolExecutor(max_workers=CHUNKS_AHEAD) as ahead:
-        coming: deque[Future[tuple[int, pl.DataFrame, list[Ids]]]] = deque()
+        coming: deque[Future[tuple[int, list[_Share]]]] = deque()
         for first in range(0, total_rows, CHUNK_ROWS):
             coming.append(ahead.submit(encode_chunk, first))
             if len(coming) > CHUNKS_AHEAD:
@@ -183,7 +196,7 @@ class _SplitWriter:
     def __init__(self, folder: Path, name: str, num_rows: int, num_fields: int) -> None:
         self.name = name
         self.num_rows = num_rows
-        self._num_special = {special: np.zeros(num_fields, np.int64) for special in (MISSING, UNSEEN)}
+        self._num_special = np.zeros((len(_SPECIAL), num_fields), np.int64)
         self._files = []
         for kind, code, shape in (
             ("ids", "<i4", (num_rows, num_fields)),
@@ -194,16 +207,13 @@ class _SplitWriter:
             np.lib.format.write_array_header_1_0(file, {"descr": code, "fortran_order": False, "shape": shape})
             self._files.append(file)
 
-    def write(self, *parts: np.ndarray[Any, Any]) -> None:
-        for file, part in zip(self._files, parts, strict=True):
+    def write(self, share: _Share) -> None:
+        for file, part in zip(self._files, (share.ids, share.clicks, share.times), strict=True):
             np.ascontiguousarray(part).tofile(file)
+        self._num_special += share.num_special
 
-    def count_special(self, columns: list[Ids], chosen: slice | np.ndarray[Any, np.dtype[np.bool_]]) -> None:
-        for special, counts in self._num_special.items():
-            counts += [np.count_nonzero(column[chosen] == special) for column in columns]
-
-    def share(self, special: int, place: int) -> float:
-        return float(self._num_special[special][place] / self.num_rows)
+    def share_of(self, special: int, place: int) -> float:
+        return float(self._num_special[_SPECIAL.index(special), place] / self.num_rows)
 
     def close(self) -> None:
         for file in self._files:

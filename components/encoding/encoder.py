@@ -58,7 +58,7 @@ class Encoder:
 
     def encode_many(self, rows: pl.DataFrame) -> Ids:
         """The ids, by the engine."""
-        return side_by_side(self.encode_columns(rows), slice(None))
+        return side_by_side(self.encode_columns(rows))
 
     def encode_columns(self, rows: pl.DataFrame) -> list[Ids]:
         """The ids of each field. F times (R,) int32."""
@@ -135,12 +135,11 @@ def _by_field(table: pl.DataFrame) -> list[tuple[str, pl.Series]]:
     return [(part["field"][0], part["value"].alias(part["field"][0])) for part in parts]
 
 
-def side_by_side(columns: Sequence[Ids], chosen: slice | np.ndarray[Any, np.dtype[np.bool_]]) -> Ids:
-    """The chosen rows of F columns as (R, F), a block at a time, so that a block stays in the cache while it is filled."""
-    picked = [column[chosen] for column in columns]
-    ids = np.empty((len(picked[0]), len(columns)), np.int32)
+def side_by_side(columns: Sequence[Ids]) -> Ids:
+    """F columns as (R, F), a block at a time, so that a block stays in the cache while it is filled."""
+    ids = np.empty((len(columns[0]), len(columns)), np.int32)
     for first in range(0, len(ids), _BLOCK_ROWS):
         block = slice(first, first + _BLOCK_ROWS)
-        for place, column in enumerate(picked):
+        for place, column in enumerate(columns):
             ids[block, place] = column[block]
     return ids

@@ -15,7 +15,9 @@ import polars as pl
 from components.hashing import mix_integer
 
 KEY_BYTES = 8
-BLOCK_ROWS = 16_384  # so that what is made of a block's keys stays in the cache
+BLOCK_ROWS = (
+    65_536  # what is made of a block stays near the core; in smaller ones threads wait for each other between steps
+)
 _FEWEST_SLOTS = 1_024
 _SLOTS_PER_KEY = 2
 
