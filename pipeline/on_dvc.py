@@ -163,9 +163,8 @@ def run_through_dvc(workspace: Workspace, verb: str) -> int:
                 signal.signal(number, handler)
     if dvc_code == 0 or stage_code:
         return stage_code or 0
-    if (
-        dvc_code < 0
-    ):  # killed before the stage could say that it runs, or while its success was noted: nothing is wrong with it
+    # Killed before the stage could say that it runs, or while its success was noted: nothing is wrong with it.
+    if dvc_code < 0:
         return 128 - dvc_code
     return 128 + passed_on[0] if passed_on else 1
 

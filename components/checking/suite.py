@@ -14,8 +14,6 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +29,6 @@ SAMPLE_GROUPS = 4
 _LABEL = "sample"
 _FILLED = "expect_column_values_to_not_be_null"
 _DISTINCT = "expect_column_unique_value_count_to_be_between"
-_NEVER_NEEDED = (
-    "boto3",
-    "botocore",
-    "google.cloud",
-    "google.oauth2",
-    "google.auth",
-    "sqlalchemy",
-    "psycopg2",
-)  # databases, clouds
 _SELDOM_NEEDED = ("scipy.stats",)  # imported by Great Expectations for promises that no log makes: a third of its time
 
 _STYLE = """
@@ -105,22 +94,9 @@ def import_great_expectations() -> Any:
     with warnings.catch_warnings():
         for message in ("Please install grpcio-status", "module 'sre_"):  # of packages that Great Expectations imports
             warnings.filterwarnings("ignore", message=message)
-        with _kept_from_import(_NEVER_NEEDED):
-            import great_expectations
+        import great_expectations
 
     return great_expectations
-
-
-@contextmanager
-def _kept_from_import(names: tuple[str, ...]) -> Iterator[None]:
-    """Whoever imports one of `names` meanwhile, where nobody did before, finds it not installed, which Great Expectations allows for."""
-    kept = [name for name in names if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(kept))  # type: ignore[arg-type]  # None is how Python itself says it
-    try:
-        yield
-    finally:
-        for name in kept:
-            del sys.modules[name]
 
 
 def _import_when_used(name: str) -> None:

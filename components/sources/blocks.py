@@ -19,9 +19,8 @@ from components.sources.plain import SourceFile
 from components.sources.standard import NUMBER
 from components.sources.text import TextLayout, count_rows, is_even
 
-BLOCK_BYTES = (
-    1 << 24
-)  # some ten thousand rows: read in a few hundredths of a second, and a few of them fit into the cache
+# Some ten thousand rows: read in a few hundredths of a second, and a few of them fit into the cache.
+BLOCK_BYTES = 1 << 24
 _LOOK_BYTES = 1 << 20
 _BOM = b"\xef\xbb\xbf"
 
@@ -101,9 +100,8 @@ def _refuse(file: SourceFile, layout: TextLayout) -> None:
 def _may_begin_with_space(block: bytes, layout: TextLayout) -> bool:
     """Whether a field may, before which the engine would skip it in a number (or the mark of UTF-8)."""
     separator = layout.separator.encode()
-    spaces = [
-        space for space in (b" ", b"\t") if space != separator and space in block
-    ]  # searched for alone: far faster
+    # Each is searched for alone first, which is far faster.
+    spaces = [space for space in (b" ", b"\t") if space != separator and space in block]
     begins = block.startswith((b" ", b"\t", _BOM))
     return begins or any(before + space in block for space in spaces for before in (separator, b"\n"))
 
