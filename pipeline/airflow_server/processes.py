@@ -30,9 +30,8 @@ _SETTINGS = {  # it is started while the tables are laid out, and asks for none 
 _HEALTH = ("metadatabase", "scheduler", "triggerer", "dag_processor")
 _START_SECONDS = 600.0
 _STOP_SECONDS = 12.0
-_STOP_AGAIN_SECONDS = (
-    1.0  # for nothing the triggerer waits ten (3.3.2), and the api-server's Python forgets its modules for three
-)
+# For nothing the triggerer waits ten (3.3.2), and the api-server's Python forgets its modules for three.
+_STOP_AGAIN_SECONDS = 1.0
 _POLL_SECONDS = 0.25
 _IDLE = b"LocalExecutor: <idle>"  # how Airflow calls a worker between two tasks
 _THERE_ALREADY = 409
@@ -165,9 +164,8 @@ def running(server: AirflowServer) -> Iterator[Running]:
         airflow.make_pools()
         yield airflow
     finally:
-        airflow.ask_to_stop(
-            "triggerer", "dag-processor"
-        )  # they take seconds, and no task needs them for its last words
+        # They take seconds, and no task needs them for its last words.
+        airflow.ask_to_stop("triggerer", "dag-processor")
         airflow.stop("scheduler")  # before the api-server, to which these words go
         airflow.stop("triggerer", "dag-processor", "api-server")
         airflow.bury()
