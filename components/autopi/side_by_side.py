@@ -10,10 +10,10 @@ from __future__ import annotations
 import dataclasses
 import multiprocessing
 import os
+from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import ForkProcess
 
 from components.autopi.trial import Ground, Trial
 from components.errors import CtrError
@@ -33,16 +33,16 @@ def train_side_by_side(trials: Sequence[Trial], rung: int, ground: Ground) -> li
     Raises Stopped when asked to stop, after every process has written its checkpoint.
     """
     before = ground.steps_done
-    helpers = [_Helper(trial, rung) for trial in trials]
+    waiting = deque(trials)
+    helpers: list[_Helper] = []
     # A stop that comes from here on is waited for by whoever has asked (pipeline's StopFlag ends at once those who never do).
     is_stopped = ground.workbench.stop_signal() is not None
     try:
-        while not is_stopped and any(not helper.has_ended for helper in helpers):
-            for helper in helpers:
-                if not helper.has_begun and sum(other.is_running for other in helpers) < ground.workbench.cores:
-                    helper.begin(ground)
-            running = {helper.pipe: helper for helper in helpers if helper.pipe is not None and helper.is_running}
-            notes = [running[pipe].hear() for pipe in wait(running, _SECONDS_BETWEEN_LOOKS) if pipe in running]
+        while not is_stopped and (waiting or any(helper.is_running for helper in helpers)):
+            while waiting and sum(helper.is_running for helper in helpers) < ground.workbench.cores:
+                helpers.append(_Helper(waiting.popleft(), rung, ground))
+            speaking = wait([helper.pipe for helper in helpers if helper.is_running], _SECONDS_BETWEEN_LOOKS)
+            notes = [helper.hear() for helper in helpers if helper.pipe in speaking]
             ground.steps_done = before + sum(helper.num_steps for helper in helpers)
             for note in filter(None, notes):
                 ground.tell(note)
@@ -66,58 +66,41 @@ def train_side_by_side(trials: Sequence[Trial], rung: int, ground: Ground) -> li
 
 
 class _Helper:
-    """The process of one trial, and what it has told so far."""
+    """The process of one trial, begun when this is made, and what it has told so far."""
 
-    def __init__(self, trial: Trial, rung: int) -> None:
-        self._trial = trial
-        self._rung = rung
-        self._process: ForkProcess | None = None
-        self.pipe: Connection | None = None
-        self.num_steps = 0
-        self.has_ended = False
-
-    @property
-    def has_begun(self) -> bool:
-        return self._process is not None
-
-    @property
-    def is_running(self) -> bool:
-        return self.has_begun and not self.has_ended
-
-    def begin(self, ground: Ground) -> None:
+    def __init__(self, trial: Trial, rung: int, ground: Ground) -> None:
         """Fork; the other end of the pipe lives in the new process alone, so that its end is heard."""
         self.pipe, theirs = _processes.Pipe(duplex=False)
-        self._process = _processes.Process(target=_train, args=(self._trial, self._rung, ground, theirs, os.getpid()))
+        self._process = _processes.Process(target=_train, args=(trial, rung, ground, theirs, os.getpid()))
         self._process.start()
         theirs.close()
+        self.num_steps = 0
+        self.is_running = True
 
     def hear(self) -> str:
         """Take what it says next, and give the words; nothing at its end."""
-        assert self.pipe is not None
         try:
             self.num_steps, note = self.pipe.recv()
         except EOFError:
-            self.has_ended = True
+            self.is_running = False
             return ""
         return str(note)
 
     def ask_to_stop(self) -> None:
         """It ends its step and writes a checkpoint first."""
-        if self.is_running and self._process is not None:
+        if self.is_running:
             self._process.terminate()
 
     def join(self) -> None:
         """Wait for its end."""
-        if self._process is not None:
-            self._process.join()
+        self._process.join()
 
     def kill(self) -> None:
         """Leave nothing behind, whatever happened here."""
-        if self._process is not None and self.pipe is not None:
-            self._process.kill()
-            self._process.join()
-            self._process.close()
-            self.pipe.close()
+        self._process.kill()
+        self._process.join()
+        self._process.close()
+        self.pipe.close()
 
 
 def _train(trial: Trial, rung: int, ground: Ground, pipe: Connection, parent: int) -> None:

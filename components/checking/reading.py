@@ -7,9 +7,7 @@ rows to keep; only the others pay for reasons, filters and groups.
 from __future__ import annotations
 
 import operator
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -19,6 +17,7 @@ import numpy as np
 import polars as pl
 from polars.io.plugins import register_io_source
 
+from components.ahead import done_ahead
 from components.log import CLICK, IMPRESSION, ROW, TIME, LogSchema, RawLog, Window, microseconds
 from components.sources import Piece
 from components.sources.standard import BROKEN, FIRST_PLAUSIBLE, LAST_PLAUSIBLE, NUMBER, PART, SOURCE
@@ -85,7 +84,7 @@ def read_log(pieces: Iterator[Piece], raw_log: RawLog, folder: Path) -> Reading:
 
     def kept_rows(*_: object) -> Iterator[pl.DataFrame]:
         num_kept = 0
-        for piece in _ahead(pieces, sorter):
+        for piece in done_ahead(sorter, pieces, _PIECES_AT_ONCE):
             tallies.append(piece.tally)
             numbers.append(piece.numbers)
             fingerprints.append(piece.fingerprints)
@@ -201,18 +200,6 @@ class _Sorter:
                 pl.col("last_time", *[f"maximum_{name}" for name in self.numeric]).max(),
             )
         )
-
-
-def _ahead(pieces: Iterator[Piece], sorter: _Sorter) -> Iterator[_Sorted]:
-    """The pieces sorted out, in their order; the next ones are read meanwhile."""
-    with ThreadPoolExecutor(max_workers=_PIECES_AT_ONCE) as threads:
-        coming: deque[Future[_Sorted]] = deque()
-        for piece in pieces:
-            coming.append(threads.submit(sorter, piece))
-            if len(coming) > _PIECES_AT_ONCE:
-                yield coming.popleft().result()
-        while coming:
-            yield coming.popleft().result()
 
 
 def _partitions(tallied: pl.DataFrame) -> pl.DataFrame:

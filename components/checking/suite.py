@@ -74,9 +74,8 @@ def check_sample(
     suite = gx.ExpectationSuite(_LABEL, expectations=_expectations(sample, schema, window, params))
     rows = context.data_sources.add_pandas("log").add_dataframe_asset("clean rows")
     batch = rows.add_batch_definition_whole_dataframe(_LABEL).get_batch({"dataframe": sample.drop(ROW).to_pandas()})
-    outcome = batch.validate(
-        suite, result_format="SUMMARY"
-    )  # a validation definition would write all of it down once more
+    # A validation definition would write all of it down once more.
+    outcome = batch.validate(suite, result_format="SUMMARY")
     content = _without_clock(outcome.to_json_dict())
     html.mkdir()
     for name, page in _pages(content, suite).items():

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
+from components.ahead import done_ahead
 from components.artifact import link_files, map_array, read_json, write_json
 from components.encoding.codes import MISSING, UNSEEN
 from components.encoding.encoder import Encoder, side_by_side
@@ -176,15 +175,7 @@ def _chunks_ahead(clean_log: CleanLog, splits: Splits, encoder: Encoder) -> Iter
             shares.append(_Share(side_by_side(own), clicks[chosen], times[chosen], number, num_special))
         return first, shares
 
-    total_rows = len(splits.assignment)
-    with ThreadPoolExecutor(max_workers=CHUNKS_AHEAD) as ahead:
-        coming: deque[Future[tuple[int, list[_Share]]]] = deque()
-        for first in range(0, total_rows, CHUNK_ROWS):
-            coming.append(ahead.submit(encode_chunk, first))
-            if len(coming) > CHUNKS_AHEAD:
-                yield coming.popleft().result()
-        while coming:
-            yield coming.popleft().result()
+    return done_ahead(encode_chunk, range(0, len(splits.assignment), CHUNK_ROWS), CHUNKS_AHEAD)
 
 
 class _SplitWriter:

@@ -15,9 +15,8 @@ import polars as pl
 from components.hashing import mix_integer
 
 KEY_BYTES = 8
-BLOCK_ROWS = (
-    65_536  # what is made of a block stays near the core; in smaller ones threads wait for each other between steps
-)
+# What is made of a block stays near the core; in smaller ones threads wait for each other between steps.
+BLOCK_ROWS = 65_536
 _FEWEST_SLOTS = 1_024
 _SLOTS_PER_KEY = 2
 
