@@ -289,8 +289,8 @@ def afn(weights: Weights, row: Sequence[int]) -> float:
     x = vectors(weights, row)
     logs = [[normalised(weights, "log_norm", f, math.log(max(abs(v), 1e-5))) for v in x[f]] for f in range(NUM_FIELDS)]
     products = []
-    for neuron, (powers, bias) in enumerate(zip(weights["powers.weight"], weights["powers.bias"], strict=True)):
-        for d in range(WIDTH):
+    for d in range(WIDTH):
+        for neuron, (powers, bias) in enumerate(zip(weights["powers.weight"], weights["powers.bias"], strict=True)):
             product = math.exp(float(bias)) * math.prod(
                 math.exp(logs[f][d]) ** float(powers[f]) for f in range(NUM_FIELDS)
             )

@@ -53,8 +53,10 @@ class LogarithmicNetwork(Ranker):
     def forward(self, ids_bf: torch.Tensor) -> torch.Tensor:
         """Give logits (B,)."""
         logarithms_bfd = self.log_norm(self.embedding(ids_bf).abs().clamp(min=_SMALLEST).log())
-        products_bld = self.exp_norm(self.powers(logarithms_bfd.transpose(1, 2)).transpose(1, 2).exp())
-        logits_b: torch.Tensor = self.over_products(products_bld.flatten(start_dim=1))
+        # Neurons are the last axis throughout: of these, the largest tensors here, no copy in another order is made.
+        exponents_bdl = self.powers(logarithms_bfd.transpose(1, 2))
+        products_cl = self.exp_norm(exponents_bdl.exp().flatten(end_dim=1))
+        logits_b: torch.Tensor = self.over_products(products_cl.view_as(exponents_bdl).flatten(start_dim=1))
         return logits_b
 
 
