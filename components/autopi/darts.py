@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.special import expit
 from torch.nn import functional
 
 from components.autopi.architecture import Architecture, EpochRecord, FoundArchitecture
@@ -168,7 +169,7 @@ class DartsSearch:
         return torch.nan_to_num(torch.cat(parts).double(), 0.0, 0.0, 0.0).cpu().numpy()
 
     def _end_epoch(self, temperature: float) -> None:
-        scores = 1 / (1 + np.exp(-self._tune_logits(temperature)))
+        scores = expit(self._tune_logits(temperature))
         weight_loss, alpha_loss = (self.loss_sums / self.batch).tolist()
         if not math.isfinite(weight_loss + alpha_loss):
             raise ConfigError(

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.special import expit
 
 from components.autopi.architecture import TermEpoch
 from components.autopi.learning import Learning, Place, no_facts
@@ -137,7 +138,7 @@ class TermCourse:
         gains_t = rises_rt.mean(0)
         errors_t = rises_rt.std(0) / math.sqrt(len(rises_rt))
         alive = self._network.terms.alive
-        loss = log_loss(self._tune_clicks_r, 1 / (1 + np.exp(-logits_r)))
+        loss = log_loss(self._tune_clicks_r, expit(logits_r))
         quality = auc(self._tune_clicks_r, logits_r)
         self.facts["epochs"].append([loss, quality, list(alive), [float(gain) for gain in gains_t]])
         if len(self.facts["epochs"]) >= self._params.first_pruning:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.special import expit
 
 from components.autopi.architecture import Architecture, TrialRecord
 from components.autopi.learning import Learning, Place, no_facts
@@ -188,7 +189,7 @@ class Trial:
         if not np.isfinite(logits_r).all():
             return 0.5, math.log(2)
         clicks_r = self.ground.tune_clicks
-        return auc(clicks_r, logits_r), log_loss(clicks_r, 1 / (1 + np.exp(-logits_r)))
+        return auc(clicks_r, logits_r), log_loss(clicks_r, expit(logits_r))
 
 
 def forget(ground: Ground) -> None:
