@@ -122,6 +122,17 @@ def test_what_is_kept_is_not_trained_again_and_other_params_are_other_results(
     assert dataclasses.replace(bench, train=elsewhere).identity(task, "data") == here
 
 
+def test_params_that_change_while_the_board_runs_end_it_with_words(
+    workspace: Workspace, settings: Settings, bench: Bench
+) -> None:
+    write_params(workspace.root, click_weight=2.0)
+    try:
+        with pytest.raises(ConfigError, match=r"changed while the board was running.*run the same command again"):
+            run_leaderboard(workspace, settings, ["linear"], [1, 5], num_workers=1, num_trials=0, num_first_seeds=0)
+    finally:
+        write_params(workspace.root)
+
+
 def test_the_three_best_on_tune_get_more_seeds(workspace: Workspace, settings: Settings, bench: Bench) -> None:
     made = run_leaderboard(workspace, settings, ["linear"], [1], num_workers=1, num_trials=0, num_first_seeds=2)
     assert [one.seed for one in made.rows[0].results] == [1, 2]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -22,11 +22,13 @@ from pipeline.leaderboard.bench import Bench, Task, test_clusters
 from pipeline.leaderboard.comparing import Difference, SeedsDifference, differences, differences_over_seeds
 from pipeline.leaderboard.digests import data_digest
 from pipeline.leaderboard.planted import ORACLE, true_scores
-from pipeline.leaderboard.results import Failure, Result, Spent
+from pipeline.leaderboard.results import Failure, Result, Spent, Trial
 from pipeline.leaderboard.running import run_tasks
 from pipeline.leaderboard.tuning import Tuning
 from pipeline.params import Settings
 from pipeline.run import Workspace
+
+Kept = TypeVar("Kept", Result, Trial)
 
 
 @dataclass(frozen=True)
@@ -119,8 +121,7 @@ def _measured(
     for task in sorted(tasks, key=lambda task: task.seed):
         if (task.row, task.seed) not in failed:
             found = bench.results.result(bench.identity(task, data))
-            assert found is not None
-            results[task.row].append(found)
+            results[task.row].append(_there(found, bench))
     return results, failures
 
 
@@ -128,6 +129,16 @@ def _best_on_tune(results: dict[str, list[Result]]) -> list[str]:
     """The three rankers with the best mean tune AUC: test chooses nothing."""
     measured = [row for row, several in results.items() if several]
     return sorted(measured, key=lambda row: -sum(one.tune_auc for one in results[row]) / len(results[row]))[:3]
+
+
+def _there(found: Kept | None, bench: Bench) -> Kept:
+    """What a process has just left; it lies elsewhere where what it read is no longer what this board began with."""
+    if found is None:
+        raise ConfigError(
+            f"{bench.workspace.root}: params, logs/, artifacts or code changed while the board was running, and a result of "
+            "before is not put beside one of after; run the same command again, and let it end before the next change"
+        )
+    return found
 
 
 class _Runner:
@@ -159,8 +170,7 @@ class _Runner:
     def _say(self, task: Task) -> None:
         identity = self._bench.identity(task, self._data)
         if task.is_trial:
-            trial = self._bench.results.trial(identity)
-            assert trial is not None
+            trial = _there(self._bench.results.trial(identity), self._bench)
             tuned = trial.tuned
             print(
                 f"{task.row:<20} trial: tune AUC {trial.tune_auc:.5f} with embedding L2 {tuned.embedding_l2:.3g}, "
@@ -168,8 +178,7 @@ class _Runner:
                 flush=True,
             )
             return
-        result = self._bench.results.result(identity)
-        assert result is not None
+        result = _there(self._bench.results.result(identity), self._bench)
         figures = result.figures
         searched = "" if result.searched is None else f" after {result.searched.core_seconds:.0f} of search"
         print(
