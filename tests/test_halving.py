@@ -16,11 +16,12 @@ from components.autopi.architecture import Architecture, EpochRecord, FoundArchi
 from components.autopi.collapse import measure_collapse
 from components.autopi.cost import read_cost
 from components.autopi.discretising import strengths_of
-from components.autopi.halving import epochs_of_halving
+from components.autopi.halving import epochs_of_halving, those_going_on
 from components.autopi.operators import PAPER_OPERATORS
 from components.autopi.sampling import draw_architecture, even_strengths, log_strength
 from components.autopi.searching import SearchParams, search_architecture
 from components.autopi.supernet import Space, Supernet
+from components.autopi.trial import Candidate
 from components.errors import ConfigError
 from tests.search_world import PARAMS, Log, bench, stopped_at_random
 
@@ -57,6 +58,24 @@ def test_at_each_rung_the_better_half_goes_on_and_the_best_wins(uninterrupted: F
     assert len({trial.line for trial in trials}) == 6
     assert uninterrupted.trial_rows == 6 * 2 * 512 + 3 * (2_000 - 1_024) + 2 * 2_000
     assert (uninterrupted.rows_seen, uninterrupted.history, uninterrupted.best_epoch) == (0, (), None)
+
+
+@pytest.mark.parametrize(
+    ("ranked", "count", "going_on"),
+    [
+        ("TTTccc", 3, [0, 1, 3]),  # the last of three makes room for the best without terms
+        ("ccTcTT", 2, [0, 2]),
+        ("TcTTcc", 3, [0, 1, 2]),  # both kinds are there: nobody makes room
+        ("TTTT", 2, [0, 1]),  # there is one kind
+        ("TTcc", 1, [0]),  # the last rung has one place, for the best of all
+        ("Tc", 2, [0, 1]),
+    ],
+)
+def test_the_best_with_terms_and_the_best_without_go_on(ranked: str, count: int, going_on: list[int]) -> None:
+    plain = Architecture.from_text("3 fields | interaction fm(0) | ensemble skip(0)+fm(1)", "here")
+    made = {"T": dataclasses.replace(plain, terms=((0, 1),)), "c": plain}
+    candidates = [Candidate(number, "random", made[kind], None) for number, kind in enumerate(ranked)]
+    assert [candidate.number for candidate in those_going_on(candidates, count)] == going_on
 
 
 def test_only_networks_that_multiply_see_a_planted_product(tmp_path: Path) -> None:

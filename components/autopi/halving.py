@@ -109,6 +109,17 @@ def num_kept(alive: int, share: float) -> int:
     return max(1, math.ceil(alive * share - 1e-9))
 
 
+def those_going_on(ranked: Sequence[Candidate], count: int) -> list[Candidate]:
+    """The first `count`; where those are all with terms or all without, the best of the other kind takes the last of several places.
+
+    Terms learn faster than cells, so an early rung says little of which kind ends higher (docs/search.md): the last one decides that.
+    """
+    kept = list(ranked[:count])
+    kinds = {bool(candidate.architecture.terms) for candidate in kept}
+    others = [candidate for candidate in ranked[count:] if bool(candidate.architecture.terms) not in kinds]
+    return [*kept[:-1], others[0]] if others and count > 1 else kept
+
+
 def _draw_candidates(
     params: SearchParams, num_fields: int, best: EpochRecord | None, num_from_supernet: int, count: int
 ) -> list[Candidate]:
@@ -180,10 +191,11 @@ def _decide(
             ground.tell(f"candidate {candidate.number} has {quality[candidate.number]:.5f}")
         alive.sort(key=lambda candidate: (-worth[candidate.number], candidate.number))
         if not is_last:
-            going_on = num_kept(len(alive), params.trial.kept_share)
-            for candidate in alive[going_on:]:
-                trials[candidate.number, params.seed].retire()
-            alive = alive[:going_on]
+            going_on = those_going_on(alive, num_kept(len(alive), params.trial.kept_share))
+            for candidate in alive:
+                if candidate not in going_on:
+                    trials[candidate.number, params.seed].retire()
+            alive = going_on
     works = [trial.facts for trial in trials.values()] + ([] if terms is None else [terms.facts])
     records = tuple(trials[key].record() for key in sorted(trials))
     winner = alive[0].architecture

@@ -99,8 +99,8 @@ class SearchParams(Strict):
     checkpoint_seconds   at most so long between two checkpoints within an epoch
     terms                see TermSearchParams; `random` draws any number blindly, the other strategies have none
     trial                see TrialParams
-    term_share           share of halving's candidates beside which the found terms stand; the others have cells alone, so that
-                         trials decide
+    term_share           share of halving's candidates beside which the found terms stand; the others have cells alone, and the
+                         best of both kinds meet at the last rung
     trial_embedding_l2   L2 penalty on embeddings in trials
     trial_rung_epochs    passes over train after which candidates are compared on tune, ascending; the last is a whole trial
     """
