@@ -67,7 +67,7 @@ def test_at_each_rung_the_better_half_goes_on_and_the_best_wins(uninterrupted: F
         ("ccTcTT", 2, [0, 2]),
         ("TcTTcc", 3, [0, 1, 2]),  # both kinds are there: nobody makes room
         ("TTTT", 2, [0, 1]),  # there is one kind
-        ("TTcc", 1, [0]),  # the last rung has one place, for the best of all
+        ("TTcc", 1, [0]),  # the one place is for the best of all
         ("Tc", 2, [0, 1]),
     ],
 )
