@@ -136,7 +136,16 @@ def test_params_that_change_while_the_board_runs_end_it_with_words(
 def test_the_three_best_on_tune_get_more_seeds(workspace: Workspace, settings: Settings, bench: Bench) -> None:
     made = run_leaderboard(workspace, settings, ["linear"], [1], num_workers=1, num_trials=0, num_first_seeds=2)
     assert [one.seed for one in made.rows[0].results] == [1, 2]
-    assert "1 seed each (linear 2), preset params" in table.markdown(made)
+    assert "2 seeds each, preset params" in table.markdown(made)
+
+
+def test_the_number_of_seeds_is_that_of_most_rows_and_the_others_are_named(finished: Board) -> None:
+    linear = next(row for row in finished.rows if row.name == "linear")
+    with_one_seed = [dataclasses.replace(linear, name=name, results=linear.results[:1]) for name in ("fm", "mlp")]
+    failed = dataclasses.replace(linear, name="ffm", results=())
+    made = dataclasses.replace(finished, rows=(linear, *with_one_seed, failed))
+    assert "1 seed each (linear 2), " in table.markdown(made)
+    assert "0 seeds each, " in table.markdown(dataclasses.replace(finished, rows=(failed,)))
 
 
 def test_a_ranker_that_fails_is_told_in_its_row_and_stops_nobody(finished: Board) -> None:

@@ -97,9 +97,8 @@ class KeyTable:
             shift = np.uint64(64 - num_bits)
             slots = _slots(by_number[numbers], factor, shift)
             held = np.full(1 << num_bits, nothing, np.int32)
-            held[slots[::-1]] = numbers[
-                ::-1
-            ]  # of those that want a slot the last to be written, the first by number, has it
+            # Of those that want a slot the last to be written, the first by number, has it.
+            held[slots[::-1]] = numbers[::-1]
             levels.append((factor, shift, held))
             numbers = numbers[held[slots] != numbers]
         return cls(by_number, nothing, tuple(levels))

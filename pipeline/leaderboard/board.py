@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import statistics
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -61,7 +62,6 @@ class Board:
     num_test_rows: int
     num_test_clicks: int
     cluster_by: str | None
-    num_seeds: int
     num_trials: int
     significance: float
     num_bootstraps: int
@@ -69,6 +69,12 @@ class Board:
     against: str | None
     rows: tuple[BoardRow, ...]
     oracle: Figures | None
+
+    @property
+    def num_seeds(self) -> int:
+        """How many seeds most rows have that have any; 0 where all failed."""
+        numbers = [len(row.results) for row in self.rows if row.results]
+        return statistics.mode(numbers) if numbers else 0
 
 
 def run_leaderboard(
@@ -108,7 +114,7 @@ def run_leaderboard(
     if first:
         results, failures = _measured(bench, runner, data, tasks + first)
     spent = {row: tuning.spent for row, tuning in tunings.items()}
-    return _assembled(bench, settings.log, data, len(seeds), num_trials, results, failures, spent, against)
+    return _assembled(bench, settings.log, data, num_trials, results, failures, spent, against)
 
 
 def _measured(
@@ -211,7 +217,6 @@ def _assembled(
     bench: Bench,
     log: str,
     data: str,
-    num_seeds: int,
     num_trials: int,
     results: dict[str, list[Result]],
     failures: list[Failure],
@@ -267,7 +272,6 @@ def _assembled(
         num_test_rows=len(clicks_r),
         num_test_clicks=int(clicks_r.sum(dtype=np.int64)),
         cluster_by=bench.evaluate.cluster_by,
-        num_seeds=num_seeds,
         num_trials=num_trials,
         significance=board.significance,
         num_bootstraps=board.num_bootstraps,

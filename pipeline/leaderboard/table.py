@@ -204,7 +204,7 @@ def words(board: Board) -> list[str]:
     )
     said = [
         f"{board.num_test_rows:,} test rows with {board.num_test_clicks:,} clicks (split: {board.split_rule}); "
-        f"{board.num_seeds} seed{'s' if board.num_seeds > 1 else ''} each{_more_seeds(board)}, {tuning}. Mean ± standard deviation over seeds.",
+        f"{board.num_seeds} seed{'' if board.num_seeds == 1 else 's'} each{_more_seeds(board)}, {tuning}. Mean ± standard deviation over seeds.",
         f"Differences from {best}, each with Holm's correction over all rankers: paired bootstrap over {by} and seeds "
         f"({board.num_bootstraps:,} resamples), and by seeds: paired t test over the seeds that both have, on these test rows "
         f"(± half of its {1 - board.significance:.0%} interval). **Bold** where beyond noise (p < {board.significance:g}), ≈ where not.",
