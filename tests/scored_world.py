@@ -33,7 +33,7 @@ from components.log import (
 )
 from components.rankers import RankerParams
 from components.splitting import SPLIT_NAMES, Splits, SplitSpan
-from components.training import TrainedRanker
+from components.training import Member, TrainedRanker
 from components.training.trained import build_ranker
 from components.workbench import Workbench
 
@@ -134,7 +134,9 @@ def make_ranker(name: str, field_sizes: tuple[int, ...], seed: int) -> TrainedRa
             if last:
                 last[-1].weight.mul_(1.5 / spread)
     weights = safetensors.torch.save({key: value.contiguous() for key, value in network.state_dict().items()})
-    return TrainedRanker(name, field_sizes, params, architecture, 1.0, 1_000, 1, None, (), weights)
+    return TrainedRanker(
+        name, field_sizes, params, architecture, 1.0, 0.5, 0.7, None, (Member(seed, 1_000, 0, ()),), weights
+    )
 
 
 def _clean(folder: Path, rows: pl.DataFrame, schedule: np.ndarray[Any, Any]) -> tuple[CleanLog, Splits]:

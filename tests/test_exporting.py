@@ -12,12 +12,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import safetensors.torch
 import torch
 
 from components.calibrating import Calibrator, sigmoid
 from components.encoding import Encoder
 from components.exporting import calibrated_scorer, count_flops, export_ranker, trained_logits
 from components.scoring import Scorer, ScorerFacts
+from components.training.trained import joined_weights
 from tests.scored_world import CALIBRATE, INTERCEPT, SCHEMA, SLOPE, Line, make_line, make_ranker, with_keep_rate
 
 ROOT = Path(__file__).parents[1]
@@ -61,6 +63,22 @@ def test_the_export_gives_the_trained_networks_scores_for_any_number_of_rows(nam
         scores = sigmoid(exported.logits(ids))
         assert np.abs(scores - sigmoid(trained_logits(ranker, ids))).max() <= 1e-12
         assert np.abs(scores - sigmoid(ranker.logits(ids))).max() <= 1e-5
+
+
+@pytest.mark.parametrize("name", ["mlp", "autopi"])
+def test_several_members_are_exported_as_the_mean_of_their_logits(name: str) -> None:
+    alone = [make_ranker(name, SIZES, seed=seed) for seed in (3, 4, 5)]
+    weights = [safetensors.torch.load(one.weights) for one in alone]
+    together = dataclasses.replace(
+        alone[0],
+        members=tuple(one.members[0] for one in alone),
+        weights=safetensors.torch.save(joined_weights(weights)),
+    )
+    exported = scorer_of(export_ranker(together.build(), len(SIZES)))
+    ids = some_ids(777)
+    expected = np.mean([trained_logits(one, ids) for one in alone], axis=0)
+    assert np.allclose(exported.logits(ids), expected, rtol=0, atol=1e-9)
+    assert count_flops(together.build(), 5) == 3 * count_flops(alone[0].build(), 5)
 
 
 def test_the_export_has_the_same_bytes_in_another_folder_and_process(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from components.errors import ConfigError, DataError, IntegrityError, Stopped
 from components.log import Field, LogSchema
 from components.rankers import RankerParams
 from components.stepping import TermLearning
-from components.training import Course, EpochRecord, TrainedRanker, TrainParams, build_ranker, train_ranker
+from components.training import Course, EpochRecord, Member, TrainedRanker, TrainParams, build_ranker, train_ranker
 from components.training.fitting import keep_rows
 from components.training.losses import mean_loss
 from components.training.promises import check_fields, check_memory
@@ -53,8 +53,15 @@ PARAMS = TrainParams(
     click_weight=1.0,
     focal_gamma=0.0,
     weight_averaging=0.5,
+    num_members=1,
     seed=3,
 )
+
+
+def kept_epoch(ranker: TrainedRanker) -> EpochRecord:
+    """The record of the epoch whose weights the only member has."""
+    (member,) = ranker.members
+    return member.history[member.best_epoch]
 
 
 def true_logits(ids: np.ndarray) -> np.ndarray:
@@ -159,7 +166,9 @@ def test_a_found_networks_artifact_is_saved_and_loaded_equal(found: FoundArchite
     ranker = build_ranker("autopi", (5, 6), SHAPE, found.architecture)
     weights = safetensors.torch.save({name: tensor.contiguous() for name, tensor in ranker.state_dict().items()})
     record = EpochRecord(0, 0.001, 0.5, 0.7, 0.4)
-    saved = TrainedRanker("autopi", (5, 6), SHAPE, found.architecture, 0.5, 10, 0, None, (record,), weights)
+    saved = TrainedRanker(
+        "autopi", (5, 6), SHAPE, found.architecture, 0.5, 0.7, 0.4, None, (Member(3, 10, 0, (record,)),), weights
+    )
     saved.save(tmp_path)
     assert TrainedRanker.load(tmp_path) == saved
     assert TrainedRanker.load(tmp_path).build().training is False
@@ -194,11 +203,52 @@ def test_logits_do_not_depend_on_how_many_rows_are_scored_at_once(trained: Train
 
 def test_the_weights_kept_are_those_of_the_best_epoch(trained: TrainedRanker, encoded: Encoded) -> None:
     tune = encoded.split("tune")
-    best = max(trained.history, key=lambda record: record.tune_auc)
-    assert trained.best_epoch == best.epoch
+    best = max(trained.members[0].history, key=lambda record: record.tune_auc)
+    assert kept_epoch(trained) == best
+    assert (trained.tune_auc, trained.tune_log_loss) == (best.tune_auc, best.tune_log_loss)
     logits = trained.logits(tune.ids)
     assert metrics.auc(tune.clicks, logits) == pytest.approx(best.tune_auc, abs=1e-6)
     assert metrics.log_loss(tune.clicks, expit(logits)) == pytest.approx(best.tune_log_loss, abs=1e-6)
+
+
+def test_members_learn_as_if_alone_and_the_rankers_logit_is_the_mean_of_theirs(
+    encoded: Encoded, found: FoundArchitecture, workbench: Workbench, tmp_path: Path
+) -> None:
+    params = with_params(negative_keep_rate=0.5, num_members=3, max_epochs=2)
+    together = train_ranker(encoded, found, params, fresh(workbench))
+    alone = [
+        train_ranker(encoded, found, dataclasses.replace(params, num_members=1, seed=seed), fresh(workbench))
+        for seed in (3, 1003, 2003)
+    ]
+    assert together.members == tuple(one.members[0] for one in alone)
+    assert together.num_epochs == 6
+    assert together.num_rows_seen == sum(one.num_rows_seen for one in alone)
+    tune = encoded.split("tune")
+    logits = np.mean([one.logits(tune.ids) for one in alone], axis=0)
+    assert np.allclose(together.logits(tune.ids), logits, rtol=1e-6, atol=1e-6)
+    # With half of the negatives in train, the odds of a click are twice too large: the same shift for the mean as for each.
+    odds = np.exp(logits) / 2
+    assert together.negative_keep_rate == 0.5
+    assert together.tune_auc == pytest.approx(metrics.auc(tune.clicks, logits), abs=1e-6)
+    assert together.tune_log_loss == pytest.approx(metrics.log_loss(tune.clicks, odds / (1 + odds)), abs=1e-6)
+    together.save(tmp_path)
+    assert TrainedRanker.load(tmp_path) == together
+
+
+def test_a_member_that_had_learned_is_not_learned_again(
+    encoded: Encoded, found: FoundArchitecture, workbench: Workbench
+) -> None:
+    notes: list[str] = []
+    params = with_params(num_members=2, max_epochs=1)
+    bench = dataclasses.replace(workbench, progress=lambda _done, _total, note: notes.append(note))
+    looks_of_one_member = len(encoded.split("train").clicks) // params.batch_rows
+    with pytest.raises(Stopped):
+        train_ranker(encoded, found, params, dataclasses.replace(bench, stop_signal=StopAt(looks_of_one_member + 3)))
+    assert notes[-1].startswith("1/2 mlp: epoch 1")
+    notes.clear()
+    train_ranker(encoded, found, params, bench)
+    assert notes
+    assert all(note.startswith("2/2 ") for note in notes)
 
 
 def test_building_a_ranker_leaves_the_callers_random_numbers_alone(trained: TrainedRanker) -> None:
@@ -228,7 +278,15 @@ class StopAt:
         return 15 if self.left < 0 else None
 
 
-@pytest.mark.parametrize("params", [PARAMS, with_params(ranker="autopi"), with_params(negative_keep_rate=0.5)])
+@pytest.mark.parametrize(
+    "params",
+    [
+        PARAMS,
+        with_params(ranker="autopi"),
+        with_params(negative_keep_rate=0.5),
+        with_params(num_members=2),
+    ],
+)
 def test_stopped_at_random_batches_and_resumed_the_bytes_are_those_of_an_uninterrupted_run(
     encoded: Encoded, found: FoundArchitecture, workbench: Workbench, params: TrainParams
 ) -> None:
@@ -357,15 +415,15 @@ def test_after_downsampling_the_corrected_scores_are_calibrated(
     tune = encoded.split("tune")
     sampled = expit(ranker.logits(tune.ids))
     corrected = sampled / (sampled + (1 - sampled) / keep_rate)
-    assert ranker.num_train_rows < 2001
+    assert ranker.members[0].num_train_rows < 2001
     truth = expit(true_logits(tune.ids) - math.log(keep_rate))
     expected = metrics.calibration_ratio(tune.clicks, truth)
     assert metrics.calibration_ratio(tune.clicks, sampled) == pytest.approx(expected, abs=0.12)
     assert expected > 1.2
     assert metrics.calibration_ratio(tune.clicks, corrected) == pytest.approx(1.0, abs=0.12)
-    best = ranker.history[ranker.best_epoch]
+    best = kept_epoch(ranker)
     assert metrics.log_loss(tune.clicks, corrected) == pytest.approx(best.tune_log_loss, abs=1e-6)
-    assert best.tune_log_loss == min(record.tune_log_loss for record in ranker.history)
+    assert best.tune_log_loss == min(record.tune_log_loss for record in ranker.members[0].history)
 
 
 @pytest.mark.parametrize("click_weight", [1.0, 4.0])
@@ -395,7 +453,7 @@ def test_a_click_that_counts_four_times_is_corrected_exactly_like_keeping_a_quar
     assert ranker.negative_keep_rate == 0.25
     assert metrics.calibration_ratio(tune.clicks, weighted) > 1.2
     assert metrics.calibration_ratio(tune.clicks, corrected) == pytest.approx(1.0, abs=0.12)
-    best = ranker.history[ranker.best_epoch]
+    best = kept_epoch(ranker)
     assert metrics.log_loss(tune.clicks, corrected) == pytest.approx(best.tune_log_loss, abs=1e-6)
 
 
@@ -482,6 +540,7 @@ def test_the_training_ends_after_its_last_epoch_however_well_it_goes() -> None:
         ({"click_weight": 0.5}, "click_weight"),
         ({"focal_gamma": -1.0}, "focal_gamma"),
         ({"weight_averaging": 1.0}, "weight_averaging"),
+        ({"num_members": 0}, "num_members"),
         ({"learning_rate_factor": 1.0}, "learning_rate_factor"),
         ({"learning_rate": {"mlp": 0.0}}, "learning_rate.mlp > 0"),
         ({"max_epochs": 0}, "max_epochs"),

@@ -55,6 +55,11 @@ def _summary(ranker: TrainedRanker, evaluation: Evaluation, verdict: Verdict) ->
             [
                 ("ranker", ranker.name),
                 ("architecture", f"`{ranker.architecture.to_text()}`" if ranker.architecture else "made by hand"),
+                *(
+                    [("networks whose logits are averaged", str(len(ranker.members)))]
+                    if len(ranker.members) > 1
+                    else []
+                ),
                 ("test AUC", _interval(challenger.auc)),
                 ("test log loss", _interval(challenger.log_loss)),
                 ("mean score / click rate", _interval(challenger.calibration_ratio)),

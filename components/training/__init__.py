@@ -5,6 +5,6 @@ from __future__ import annotations
 from components.training.course import Course, EpochRecord
 from components.training.fitting import train_ranker
 from components.training.params import TrainParams
-from components.training.trained import AUTOPI, TrainedRanker, build_ranker
+from components.training.trained import AUTOPI, Member, TrainedRanker, build_ranker
 
-__all__ = ["AUTOPI", "Course", "EpochRecord", "TrainParams", "TrainedRanker", "build_ranker", "train_ranker"]
+__all__ = ["AUTOPI", "Course", "EpochRecord", "Member", "TrainParams", "TrainedRanker", "build_ranker", "train_ranker"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ from components.training.course import Course, EpochRecord
 from components.training.losses import loss_of
 from components.training.params import TrainParams
 from components.training.promises import check_fields, check_memory, check_params
-from components.training.trained import AUTOPI, TrainedRanker, build_ranker
+from components.training.trained import AUTOPI, Member, TrainedRanker, build_ranker, joined_weights
 from components.workbench import Workbench
 
 # At most a minute of work may be lost; half of it leaves room for a slow disk.
@@ -51,7 +52,7 @@ def train_ranker(
 ) -> TrainedRanker:
     """Fit the ranker that params name on train; keep the weights of the epoch that tune liked best.
 
-    The architecture is read for "autopi" alone.
+    The architecture is read for "autopi" alone. Several members learn one after the other, each with a checkpoint of its own.
 
     Raises ConfigError for params that make no sense or a training that diverges, Stopped after a checkpoint when asked.
     """
@@ -61,26 +62,74 @@ def train_ranker(
     check_fields(params, tuple(encoded.field_sizes))
     check_memory(params, tuple(encoded.field_sizes), found, device)
     keep_freed_memory()
+    learned = [
+        _learned(encoded, found, params.of_member(number), _place_of(number, params, workbench), device)
+        for number in range(params.num_members)
+    ]
+    tune_logits_r = np.mean([one.tune_logits_r for one in learned], axis=0)
+    tune_auc, tune_log_loss = _judged(np.asarray(encoded.split("tune").clicks), tune_logits_r, params)
+    return TrainedRanker(
+        name=params.ranker,
+        field_sizes=tuple(encoded.field_sizes),
+        ranker_params=params.ranker_params[params.ranker],
+        architecture=found,
+        negative_keep_rate=params.odds_rate,
+        tune_auc=tune_auc,
+        tune_log_loss=tune_log_loss,
+        limit_batches=workbench.limit_batches,
+        members=tuple(one.member for one in learned),
+        weights=safetensors.torch.save(joined_weights([one.weights for one in learned])),
+    )
+
+
+@dataclass(frozen=True)
+class _Learned:
+    """One member at the end of its training: the record, the weights that were kept, and what they say of tune."""
+
+    member: Member
+    weights: dict[str, torch.Tensor]
+    tune_logits_r: np.ndarray[Any, np.dtype[np.float64]]
+
+
+def _learned(
+    encoded: Encoded, architecture: Architecture | None, params: TrainParams, workbench: Workbench, device: torch.device
+) -> _Learned:
+    """From its checkpoint or from the start to the end."""
     shape = params.ranker_params[params.ranker]
     devices = [torch.cuda.current_device()] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), threads(params.num_threads):
         torch.manual_seed(params.seed)
-        ranker = build_ranker(params.ranker, encoded.field_sizes, shape, found).to(device)
-        fitting = _Fitting(encoded, found, ranker, params, workbench, device)
+        ranker = build_ranker(params.ranker, encoded.field_sizes, shape, architecture).to(device)
+        fitting = _Fitting(encoded, architecture, ranker, params, workbench, device)
         fitting.resume()
         fitting.run()
-    return TrainedRanker(
-        name=params.ranker,
-        field_sizes=tuple(encoded.field_sizes),
-        ranker_params=shape,
-        architecture=found,
-        negative_keep_rate=params.odds_rate,
-        num_train_rows=fitting.train.num_rows,
-        best_epoch=fitting.best_epoch,
-        limit_batches=workbench.limit_batches,
-        history=tuple(fitting.course.history),
-        weights=safetensors.torch.save({name: tensor.cpu() for name, tensor in fitting.best.items()}),
+        tune_logits_r = fitting.best_tune_logits()
+    record = Member(params.seed, fitting.train.num_rows, fitting.best_epoch, tuple(fitting.course.history))
+    return _Learned(record, {name: tensor.cpu() for name, tensor in fitting.best.items()}, tune_logits_r)
+
+
+def _place_of(number: int, params: TrainParams, workbench: Workbench) -> Workbench:
+    """A member's own checkpoints and part of the bar; a resume that is insisted on is so for the first of them."""
+    if params.num_members == 1:
+        return workbench
+
+    def progress(done: float, total: float, note: str) -> None:
+        workbench.progress(number + done / total, params.num_members, f"{number + 1}/{params.num_members} {note}")
+
+    return dataclasses.replace(
+        workbench,
+        checkpoints=workbench.checkpoints if number == 0 else workbench.checkpoints / f"member_{number}",
+        progress=progress,
+        resume="auto" if number > 0 and workbench.resume == "always" else workbench.resume,
     )
+
+
+def _judged(
+    clicks_r: np.ndarray[Any, Any], logits_r: np.ndarray[Any, np.dtype[np.float64]], params: TrainParams
+) -> tuple[float, float]:
+    """AUC and log loss (nats) of tune; in logits the correction q = p / (p + (1 - p) / w) is a shift by log w."""
+    scores_r = expit(logits_r + math.log(params.odds_rate))
+    return metrics.auc(clicks_r, logits_r), metrics.log_loss(clicks_r, scores_r)
 
 
 def keep_rows(clicks: np.ndarray[Any, Any], negative_keep_rate: float, seed: int) -> np.ndarray[Any, Any] | None:
@@ -211,20 +260,24 @@ class _Fitting:
                 f"training '{self.params.ranker}' diverged in epoch {self.course.epoch} (train loss {train_loss}); "
                 f"lower params.yaml [train] learning_rate, now {self.params.own_learning_rate}"
             )
-        # In logits the correction q = p / (p + (1 - p) / w) is a shift by log w.
-        scores_r = expit(logits_r + math.log(self.params.odds_rate))
+        tune_auc, tune_log_loss = _judged(self.tune_clicks_r, logits_r, self.params)
         record = EpochRecord(
             epoch=self.course.epoch,
             learning_rate=self.course.learning_rate,
             train_loss=train_loss,
-            tune_auc=metrics.auc(self.tune_clicks_r, logits_r),
-            tune_log_loss=metrics.log_loss(self.tune_clicks_r, scores_r),
+            tune_auc=tune_auc,
+            tune_log_loss=tune_log_loss,
         )
         if self.course.take(record, self.params):
             self.best = {name: tensor.detach().clone() for name, tensor in self.averaged.module.state_dict().items()}
         set_rate(self.optimizer, self.course.learning_rate)
         self.loss_sum.zero_()
         self.num_rows_seen = 0
+
+    def best_tune_logits(self) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Those (R,) of the weights that were kept; the average is set back to them, so nothing can be learned after this."""
+        self.averaged.module.load_state_dict(self.best)
+        return self._tune_logits()
 
     def _tune_logits(self) -> np.ndarray[Any, np.dtype[np.float64]]:
         judged = self.averaged.module.eval()

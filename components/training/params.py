@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -14,6 +15,9 @@ from components.strict import Strict
 
 OTHERS = "others"
 """The key that stands for every ranker without an entry of its own."""
+
+SEEDS_APART = 1000
+"""Between the seeds of two members, so that those of neighbouring seeds have none in common."""
 
 
 def _typed_by_name(content: Any) -> dict[str, RankerParams]:
@@ -44,7 +48,9 @@ class TrainParams(Strict):
     focal_gamma               a row's loss is multiplied by (1 - p)^gamma, p being what is promised to what happened; 0: not
     weight_averaging          d: the weights judged on tune and kept are an average that forgets at the rate 1 - d a step
                               (`components.averaging`), 0 <= d < 1; 0: the last weights
-    seed                      of initial weights, dropout, the order of rows and the kept negatives
+    num_members               networks that learn apart from one another, whose logits are averaged (`components.rankers.ensemble`)
+    seed                      of initial weights, dropout, the order of rows and the kept negatives; a member's is SEEDS_APART
+                              above that of the one before
     """
 
     ranker: str
@@ -63,7 +69,12 @@ class TrainParams(Strict):
     click_weight: float
     focal_gamma: float
     weight_averaging: float
+    num_members: int
     seed: int
+
+    def of_member(self, number: int) -> TrainParams:
+        """What member `number`, from 0, learns by: these params for it alone."""
+        return dataclasses.replace(self, num_members=1, seed=self.seed + number * SEEDS_APART)
 
     @property
     def own_learning_rate(self) -> float:

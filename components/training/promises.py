@@ -43,6 +43,7 @@ def check_params(params: TrainParams) -> None:
         "num_threads >= 1": params.num_threads >= 1,
         "patience_epochs >= 1": params.patience_epochs >= 1,
         "num_learning_rate_drops >= 0": params.num_learning_rate_drops >= 0,
+        "num_members >= 1": params.num_members >= 1,
         "seed >= 0": params.seed >= 0,
         f"embedding_l2.{name} >= 0": params.own_embedding_l2 >= 0,
         **params.terms.promises(),

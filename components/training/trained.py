@@ -5,6 +5,7 @@ Shape letters: R rows of a table, F fields.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -19,6 +20,7 @@ from components.autopi.architecture import Architecture
 from components.autopi.network import FoundNetwork
 from components.errors import ConfigError, IntegrityError
 from components.rankers import RANKERS, Ranker, RankerParams, parse_ranker_params
+from components.rankers.ensemble import Ensemble
 from components.strict import Strict, parse
 from components.training.course import EpochRecord
 
@@ -41,6 +43,13 @@ def build_ranker(
     return RANKERS[name](field_sizes, params)
 
 
+def joined_weights(members: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """A ranker's weights by name, of those of its members: one's own, or several's as an Ensemble has them."""
+    if len(members) == 1:
+        return members[0]
+    return {f"members.{number}.{name}": tensor for number, own in enumerate(members) for name, tensor in own.items()}
+
+
 def unknown_ranker(name: str) -> ConfigError:
     """What to raise for a name that is no ranker's."""
     choices = ", ".join(sorted([AUTOPI, *RANKERS]))
@@ -48,16 +57,37 @@ def unknown_ranker(name: str) -> ConfigError:
 
 
 @dataclass(frozen=True)
+class Member(Strict):
+    """One network's training; there is one, or as many as are averaged.
+
+    seed            of its initial weights, dropout, order of rows and kept negatives
+    num_train_rows  after downsampling
+    best_epoch      the epoch in `history` whose weights were kept
+    """
+
+    seed: int
+    num_train_rows: int
+    best_epoch: int
+    history: tuple[EpochRecord, ...]
+
+    @property
+    def num_rows_seen(self) -> int:
+        """Rows of train that passed, each as often as it did."""
+        return self.num_train_rows * len(self.history)
+
+
+@dataclass(frozen=True)
 class TrainedRanker:
-    """A ranker as it was on the epoch with the best tune figure.
+    """A ranker as it was on the epoch with the best tune figure, or the mean of several such.
 
     name                "autopi" or a name in RANKERS
     architecture        of "autopi", else None
     negative_keep_rate  w: scores p of these logits stand for q = p / (p + (1 - p) / w), be it that a share w of the negatives
                         was kept or that each click counted 1 / w times
-    num_train_rows      after downsampling
-    best_epoch          the epoch in `history` whose weights these are
+    tune_auc            of the ranker as a whole
+    tune_log_loss       the same in nats, of scores corrected by w
     limit_batches       batches an epoch where the run was a quick look only, else None
+    members             the trainings of the networks it is made of
     weights             a safetensors file's bytes
     """
 
@@ -66,16 +96,29 @@ class TrainedRanker:
     ranker_params: RankerParams
     architecture: Architecture | None
     negative_keep_rate: float
-    num_train_rows: int
-    best_epoch: int
+    tune_auc: float
+    tune_log_loss: float
     limit_batches: int | None
-    history: tuple[EpochRecord, ...]
+    members: tuple[Member, ...]
     weights: bytes
+
+    @property
+    def num_rows_seen(self) -> int:
+        """Rows of train that passed in all members' trainings, each as often as it did."""
+        return sum(member.num_rows_seen for member in self.members)
+
+    @property
+    def num_epochs(self) -> int:
+        """Of all members together."""
+        return sum(len(member.history) for member in self.members)
 
     def build(self) -> Ranker:
         """Give the ranker, on the CPU and in eval mode; raises IntegrityError where the weights are not this ranker's."""
         with torch.random.fork_rng(devices=[]):
-            ranker = build_ranker(self.name, self.field_sizes, self.ranker_params, self.architecture)
+            members = [
+                build_ranker(self.name, self.field_sizes, self.ranker_params, self.architecture) for _ in self.members
+            ]
+        ranker = members[0] if len(members) == 1 else Ensemble(members)
         try:
             ranker.load_state_dict(safetensors.torch.load(self.weights))
         except (SafetensorError, RuntimeError) as error:
@@ -121,7 +164,7 @@ class _Facts(Strict):
     ranker_params: dict[str, Any]  # which class they are depends on the name
     architecture: Architecture | None
     negative_keep_rate: float
-    num_train_rows: int
-    best_epoch: int
+    tune_auc: float
+    tune_log_loss: float
     limit_batches: int | None
-    history: tuple[EpochRecord, ...]
+    members: tuple[Member, ...]

@@ -119,14 +119,17 @@ def _measure(
 ) -> Candidate:
     own = dataclasses.replace(shape, network=line)
     params = dataclasses.replace(
-        train, ranker=AUTOREC, ranker_params=train.ranker_params | {AUTOREC: own}, max_epochs=num_epochs
+        train,
+        ranker=AUTOREC,
+        ranker_params=train.ranker_params | {AUTOREC: own},
+        max_epochs=num_epochs,
+        num_members=1,
     )
     try:
         trained = train_ranker(encoded, None, params, workbench)
     except ConfigError as error:
         return Candidate(line, _CHANCE, 0, str(error))
-    best = max(record.tune_auc for record in trained.history)
-    return Candidate(line, best, trained.num_train_rows * len(trained.history), None)
+    return Candidate(line, trained.tune_auc, trained.num_rows_seen, None)
 
 
 def random_network(ground: Ground, generator: np.random.Generator) -> str:

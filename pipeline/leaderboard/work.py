@@ -61,9 +61,8 @@ def work(bench: Bench, task: Task) -> None:
                 network = found.line if found is not None and task.row in AUTOREC_SEARCHES else None
                 trained = train_ranker(encoded, architecture, bench.params_of(task, network), workbench)
             if task.is_trial:
-                spent = Spent(watch.seconds, watch.core_seconds, _num_rows_seen(trained))
-                tune_auc = max(record.tune_auc for record in trained.history)
-                trial = Trial(task.row, task.seed, identity, bench.tuned_of(task), tune_auc, spent)
+                spent = Spent(watch.seconds, watch.core_seconds, trained.num_rows_seen)
+                trial = Trial(task.row, task.seed, identity, bench.tuned_of(task), trained.tune_auc, spent)
                 bench.results.write(trial, None)
             else:
                 _keep_result(bench, task, identity, encoded, found, trained, watch)
@@ -86,17 +85,16 @@ def _keep_result(
     scores_r = scorer.calibrator.apply(logits_r)
     raw_r = Calibrator.identity(trained.negative_keep_rate).apply(logits_r)
     own_r = scorer.calibrator.apply(trained_logits(trained, test.ids[:_PARITY_ROWS]))
-    rows_seen = _num_rows_seen(trained)
     cost = Cost(
         num_parameters=scorer.facts.num_parameters,
         num_embedding_parameters=scorer.facts.num_embedding_parameters,
         num_flops_per_row=scorer.facts.num_flops_per_row,
         num_threads=bench.train.num_threads,
-        num_epochs=len(trained.history),
+        num_epochs=trained.num_epochs,
         train_seconds=watch.seconds,
         train_core_seconds=watch.core_seconds,
-        num_train_rows_seen=rows_seen,
-        rows_per_second=rows_seen / max(watch.seconds, 1e-9),
+        num_train_rows_seen=trained.num_rows_seen,
+        rows_per_second=trained.num_rows_seen / max(watch.seconds, 1e-9),
         peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         milliseconds_per_1000=_milliseconds_per_1000(scorer, test.ids[: bench.board.timed_rows]),
     )
@@ -105,7 +103,7 @@ def _keep_result(
         seed=task.seed,
         identity=identity,
         tuned=bench.tuned_of(task),
-        tune_auc=max(record.tune_auc for record in trained.history),
+        tune_auc=trained.tune_auc,
         figures=measure(clicks_r, {task.row: scores_r}, test_clusters(bench), bench.evaluate).figures[task.row],
         raw_log_loss=metrics.log_loss(clicks_r, raw_r),
         raw_calibration_error=metrics.expected_calibration_error(clicks_r, raw_r, bench.evaluate.num_bins),
@@ -116,10 +114,6 @@ def _keep_result(
         cost=cost,
     )
     bench.results.write(result, scores_r)
-
-
-def _num_rows_seen(trained: TrainedRanker) -> int:
-    return trained.num_train_rows * len(trained.history)
 
 
 def _milliseconds_per_1000(scorer: Scorer, ids_rf: np.ndarray[Any, Any]) -> float:

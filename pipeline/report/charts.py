@@ -131,12 +131,12 @@ def band(lower: Points, upper: Points, role: str, x_scale: Scale, y_scale: Scale
 
 
 def legend(series: Sequence[Series]) -> str:
-    """The names of the series with their colours, as HTML above the drawing."""
-    if len(series) < 2:
+    """The names of the series with their colours, each once, as HTML above the drawing."""
+    keys = dict.fromkeys((one.role, one.style.split("+")[0], one.name) for one in series)
+    if len(keys) < 2:
         return ""
     items = "".join(
-        f'<span class="key"><i class="swatch {one.role} {one.style.split("+")[0]}"></i>{escape(one.name)}</span>'
-        for one in series
+        f'<span class="key"><i class="swatch {role} {style}"></i>{escape(name)}</span>' for role, style, name in keys
     )
     return f'<div class="legend">{items}</div>'
 

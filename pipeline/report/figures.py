@@ -65,20 +65,27 @@ def search_losses(found: FoundArchitecture) -> str:
 
 
 def training_losses(ranker: TrainedRanker) -> str:
-    """Log loss on train and tune over the epochs."""
+    """Log loss on train and tune over the epochs, of each network that is averaged."""
     series = [
-        Series("train (as learned from)", "second", [(r.epoch, r.train_loss) for r in ranker.history], "line"),
-        Series("tune", "first", [(r.epoch, r.tune_log_loss) for r in ranker.history], "line+points"),
+        one
+        for member in ranker.members
+        for one in (
+            Series("train (as learned from)", "second", [(r.epoch, r.train_loss) for r in member.history], "line"),
+            Series("tune", "first", [(r.epoch, r.tune_log_loss) for r in member.history], "line+points"),
+        )
     ]
     axes = Axes("epoch", "log loss (nats)", None, None, False, True, 260)
-    return xy_chart("log loss over the epochs of the training", axes, series, _best_rule(ranker.best_epoch, True))
+    return xy_chart(f"log loss over the epochs of {_trainings(ranker)}", axes, series, _kept_rule(ranker, True))
 
 
 def training_auc(ranker: TrainedRanker) -> str:
-    """AUC on tune over the epochs."""
-    series = [Series("tune", "first", [(r.epoch, r.tune_auc) for r in ranker.history], "line+points")]
+    """AUC on tune over the epochs, of each network that is averaged."""
+    series = [
+        Series("tune", "first", [(r.epoch, r.tune_auc) for r in member.history], "line+points")
+        for member in ranker.members
+    ]
     axes = Axes("epoch", "AUC on tune", None, None, False, True, 220)
-    return xy_chart("AUC over the epochs of the training", axes, series, _best_rule(ranker.best_epoch, False))
+    return xy_chart(f"AUC over the epochs of {_trainings(ranker)}", axes, series, _kept_rule(ranker, False))
 
 
 def reliability(evaluation: Evaluation) -> str:
@@ -153,6 +160,16 @@ def _figure_of(figures: Figures, name: str) -> Interval:
 
 def _whisker(role: str, figure: Interval) -> Whisker:
     return Whisker(role, figure.value, figure.low, figure.high)
+
+
+def _trainings(ranker: TrainedRanker) -> str:
+    count = len(ranker.members)
+    return "the training" if count == 1 else f"the trainings of {count} networks"
+
+
+def _kept_rule(ranker: TrainedRanker, is_note_on_top: bool) -> Callable[[Scale, Scale], str]:
+    """Where the kept epoch is; of several networks each has its own, so none is marked."""
+    return _best_rule(ranker.members[0].best_epoch if len(ranker.members) == 1 else None, is_note_on_top)
 
 
 def _best_rule(best_epoch: int | None, is_note_on_top: bool) -> Callable[[Scale, Scale], str]:
