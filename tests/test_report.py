@@ -17,6 +17,8 @@ from components.errors import IntegrityError
 from components.evaluating.evaluation import Oracle
 from components.log import CheckResult
 from components.splitting import SplitSpan
+from components.training import EpochRecord as TrainingEpoch
+from components.training import Member
 from components.watching import Drift
 from components.watching.drift import DriftFacts, Finding
 from pipeline.report import render_report, summary_lines
@@ -108,6 +110,32 @@ def read(page: str) -> Tags:
     tags = Tags()
     tags.feed(page)
     return tags
+
+
+def test_several_networks_are_drawn_side_by_side_and_said_to_be_averaged(full: World, tmp_path: Path) -> None:
+    members = tuple(
+        Member(
+            seed,
+            9_000,
+            kept,
+            tuple(
+                TrainingEpoch(epoch, 0.001, 0.7 - 0.02 * epoch, 0.6 + 0.01 * epoch + seed / 1e6, 0.65 - 0.01 * epoch)
+                for epoch in range(5)
+            ),
+        )
+        for seed, kept in ((1, 4), (1001, 3), (2001, 4))
+    )
+    ranker = dataclasses.replace(full.ranker, members=members, tune_auc=0.71234, tune_log_loss=0.54321)
+    page = page_of(save(dataclasses.replace(full, ranker=ranker), tmp_path / "artifacts"))
+    assert read(page).open == []
+    text = " ".join(re.sub(r"<[^>]+>", " ", page).split())
+    assert (
+        "3 networks learned apart and their logits are averaged (seeds 1, 1001, 2001; epochs 4, 3, 4 were kept)" in text
+    )
+    assert "together they have 0.71234 AUC and 0.54321 log loss on tune" in text
+    assert "AUC over the epochs of the trainings of 3 networks" in page
+    assert page.count("train (as learned from)</span>") == 1, "the legend says each colour once"
+    assert "was kept" not in page.split("AUC over the epochs")[1].split("</svg>")[0], "no epoch is that of all three"
 
 
 def test_the_page_holds_what_the_artifacts_say(full: World, tmp_path: Path) -> None:
