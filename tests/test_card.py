@@ -45,6 +45,15 @@ def test_the_card_holds_the_figures_and_the_limits(world: World, bundle: Bundle)
     assert all(line.endswith("|") for line in tables)
 
 
+def test_the_card_says_of_several_networks_how_many_are_averaged(world: World, bundle: Bundle) -> None:
+    ranker = dataclasses.replace(world.ranker, members=world.ranker.members * 3)
+    assert (
+        "networks whose logits are averaged | 3 |"
+        in dataclasses.replace(world, ranker=ranker).pack().files["card.md"].decode()
+    )
+    assert "averaged" not in bundle.files["card.md"].decode()
+
+
 def test_card_and_runbooks_name_the_command_that_goes_back(bundle: Bundle) -> None:
     """As the command line has it: each option that they name is one of `rollback`'s."""
     from typer.testing import CliRunner

@@ -385,6 +385,23 @@ def test_the_table_says_what_is_no_significant_difference(finished: Board) -> No
     assert "| **-0.01000** | – |" in text
 
 
+def test_where_nearly_all_are_level_the_few_that_are_not_are_named(finished: Board) -> None:
+    (row,) = [one for one in finished.rows if one.results]
+
+    def apart_by(p_values: list[float]) -> str:
+        others = [
+            dataclasses.replace(row, name=f"other{number}", auc_difference=Difference(-0.01, 0.01, p_value, p_value))
+            for number, p_value in enumerate(p_values)
+        ]
+        text = table.markdown(dataclasses.replace(finished, rows=(row, *others)))
+        return text.partition("No significant difference in AUC from linear: by rows and seeds ")[2].partition(";")[0]
+
+    assert apart_by([0.4] * 9) == "all 9 others"
+    assert apart_by([0.4] * 8 + [0.001] * 2) == "all others but other8, other9"
+    assert apart_by([0.4] * 2 + [0.001]) == "other0, other1"
+    assert apart_by([0.001] * 9) == "none"
+
+
 def test_downsampling_and_weights_are_corrected_exactly_and_the_focal_loss_is_not(
     workspace: Workspace, settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:

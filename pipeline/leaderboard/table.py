@@ -34,6 +34,8 @@ FIGURES: dict[str, Callable[[Result], float]] = {
 }
 _SEARCH = ("search_seconds", "search_core_seconds", "search_rows_seen")
 _TUNED = ("embedding_l2", "learning_rate", "dropout")
+# Rows that are level: so many names are no longer read, where those that are not level are fewer.
+_MANY = 8
 _SPREAD = ("tune_auc", "auc", "raw_log_loss", "log_loss", "calibration_error")
 
 _COLUMNS = (
@@ -226,10 +228,18 @@ def words(board: Board) -> list[str]:
         level_by_seeds = [name for name, one in of_seeds.items() if one is not None and not is_beyond_noise(one, board)]
         if reference is not None:
             said.append(
-                f"No significant difference in {named} from {reference}: by rows and seeds {', '.join(level) or 'none'}; "
-                f"by seeds {', '.join(level_by_seeds) or 'none'}{_untested(of_seeds, reference)}."
+                f"No significant difference in {named} from {reference}: by rows and seeds {_named(level, of_rows)}; "
+                f"by seeds {_named(level_by_seeds, of_seeds)}{_untested(of_seeds, reference)}."
             )
     return said
+
+
+def _named(level: Sequence[str], of_rows: Mapping[str, Difference | SeedsDifference | None]) -> str:
+    """The rows by name, or all that were compared but a few where that is shorter."""
+    apart = [name for name, one in of_rows.items() if one is not None and name not in level]
+    if len(level) < _MANY or len(level) < len(apart):
+        return ", ".join(level) or "none"
+    return f"all {len(level)} others" if not apart else f"all others but {', '.join(apart)}"
 
 
 def _untested(of_seeds: Mapping[str, SeedsDifference | None], reference: str) -> str:
