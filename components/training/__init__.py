@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from components.training.course import Course, EpochRecord
-from components.training.fitting import train_ranker
+from components.training.members import train_ranker
 from components.training.params import TrainParams
 from components.training.trained import AUTOPI, Member, TrainedRanker, build_ranker
 

@@ -1,4 +1,4 @@
-"""The training loop: Adam, L2 on embeddings, stop on tune, checkpoints; the same for every ranker.
+"""One network's training loop: Adam, L2 on embeddings, stop on tune, checkpoints; the same for every ranker.
 
 The same params give the same bytes on a CPU, whatever its number of cores (CUDA adds gradients of embeddings in any order). Resumed equals uninterrupted, bit for bit.
 Shape letters: B rows in a batch, R rows of tune.
@@ -9,19 +9,17 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.torch
 import torch
 from scipy.special import expit
 
 from components import metrics
-from components.autopi.architecture import Architecture, FoundArchitecture
+from components.autopi.architecture import Architecture
 from components.averaging import averaged
-from components.batching import Batches, pick_device
+from components.batching import Batches
 from components.checkpoint import (
     digest_of,
     flatten_optimizer,
@@ -33,13 +31,11 @@ from components.checkpoint import (
 from components.encoding import Encoded
 from components.errors import ConfigError, DataError, IntegrityError
 from components.rankers import Ranker
-from components.stepping import adam, keep_freed_memory, set_rate, take_step, threads
+from components.stepping import adam, set_rate, take_step
 from components.strict import parse
 from components.training.course import Course, EpochRecord
 from components.training.losses import loss_of
 from components.training.params import TrainParams
-from components.training.promises import check_fields, check_memory, check_params
-from components.training.trained import AUTOPI, Member, TrainedRanker, build_ranker, joined_weights
 from components.workbench import Workbench
 
 # At most a minute of work may be lost; half of it leaves room for a slow disk.
@@ -47,84 +43,7 @@ _CHECKPOINT_SECONDS = 30.0
 _PROGRESS_SECONDS = 0.5
 
 
-def train_ranker(
-    encoded: Encoded, architecture: FoundArchitecture | None, params: TrainParams, workbench: Workbench
-) -> TrainedRanker:
-    """Fit the ranker that params name on train; keep the weights of the epoch that tune liked best.
-
-    The architecture is read for "autopi" alone. Several members learn one after the other, each with a checkpoint of its own.
-
-    Raises ConfigError for params that make no sense or a training that diverges, Stopped after a checkpoint when asked.
-    """
-    check_params(params)
-    found = architecture.architecture if architecture is not None and params.ranker == AUTOPI else None
-    device = pick_device(workbench.device)
-    check_fields(params, tuple(encoded.field_sizes))
-    check_memory(params, tuple(encoded.field_sizes), found, device)
-    keep_freed_memory()
-    learned = [
-        _learned(encoded, found, params.of_member(number), _place_of(number, params, workbench), device)
-        for number in range(params.num_members)
-    ]
-    tune_logits_r = np.mean([one.tune_logits_r for one in learned], axis=0)
-    tune_auc, tune_log_loss = _judged(np.asarray(encoded.split("tune").clicks), tune_logits_r, params)
-    return TrainedRanker(
-        name=params.ranker,
-        field_sizes=tuple(encoded.field_sizes),
-        ranker_params=params.ranker_params[params.ranker],
-        architecture=found,
-        negative_keep_rate=params.odds_rate,
-        tune_auc=tune_auc,
-        tune_log_loss=tune_log_loss,
-        limit_batches=workbench.limit_batches,
-        members=tuple(one.member for one in learned),
-        weights=safetensors.torch.save(joined_weights([one.weights for one in learned])),
-    )
-
-
-@dataclass(frozen=True)
-class _Learned:
-    """One member at the end of its training: the record, the weights that were kept, and what they say of tune."""
-
-    member: Member
-    weights: dict[str, torch.Tensor]
-    tune_logits_r: np.ndarray[Any, np.dtype[np.float64]]
-
-
-def _learned(
-    encoded: Encoded, architecture: Architecture | None, params: TrainParams, workbench: Workbench, device: torch.device
-) -> _Learned:
-    """From its checkpoint or from the start to the end."""
-    shape = params.ranker_params[params.ranker]
-    devices = [torch.cuda.current_device()] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), threads(params.num_threads):
-        torch.manual_seed(params.seed)
-        ranker = build_ranker(params.ranker, encoded.field_sizes, shape, architecture).to(device)
-        fitting = _Fitting(encoded, architecture, ranker, params, workbench, device)
-        fitting.resume()
-        fitting.run()
-        tune_logits_r = fitting.best_tune_logits()
-    record = Member(params.seed, fitting.train.num_rows, fitting.best_epoch, tuple(fitting.course.history))
-    return _Learned(record, {name: tensor.cpu() for name, tensor in fitting.best.items()}, tune_logits_r)
-
-
-def _place_of(number: int, params: TrainParams, workbench: Workbench) -> Workbench:
-    """A member's own checkpoints and part of the bar; a resume that is insisted on is so for the first of them."""
-    if params.num_members == 1:
-        return workbench
-
-    def progress(done: float, total: float, note: str) -> None:
-        workbench.progress(number + done / total, params.num_members, f"{number + 1}/{params.num_members} {note}")
-
-    return dataclasses.replace(
-        workbench,
-        checkpoints=workbench.checkpoints if number == 0 else workbench.checkpoints / f"member_{number}",
-        progress=progress,
-        resume="auto" if number > 0 and workbench.resume == "always" else workbench.resume,
-    )
-
-
-def _judged(
+def judged(
     clicks_r: np.ndarray[Any, Any], logits_r: np.ndarray[Any, np.dtype[np.float64]], params: TrainParams
 ) -> tuple[float, float]:
     """AUC and log loss (nats) of tune; in logits the correction q = p / (p + (1 - p) / w) is a shift by log w."""
@@ -140,7 +59,7 @@ def keep_rows(clicks: np.ndarray[Any, Any], negative_keep_rate: float, seed: int
     return np.flatnonzero((np.asarray(clicks) != 0) | (drawn < negative_keep_rate))
 
 
-class _Fitting:
+class Fitting:
     """One training under way: what is learned, where it stands, and how it is kept."""
 
     def __init__(
@@ -260,7 +179,7 @@ class _Fitting:
                 f"training '{self.params.ranker}' diverged in epoch {self.course.epoch} (train loss {train_loss}); "
                 f"lower params.yaml [train] learning_rate, now {self.params.own_learning_rate}"
             )
-        tune_auc, tune_log_loss = _judged(self.tune_clicks_r, logits_r, self.params)
+        tune_auc, tune_log_loss = judged(self.tune_clicks_r, logits_r, self.params)
         record = EpochRecord(
             epoch=self.course.epoch,
             learning_rate=self.course.learning_rate,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import statistics
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -69,12 +68,6 @@ class Board:
     against: str | None
     rows: tuple[BoardRow, ...]
     oracle: Figures | None
-
-    @property
-    def num_seeds(self) -> int:
-        """How many seeds most rows have that have any; 0 where all failed."""
-        numbers = [len(row.results) for row in self.rows if row.results]
-        return statistics.mode(numbers) if numbers else 0
 
 
 def run_leaderboard(

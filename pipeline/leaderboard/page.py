@@ -9,7 +9,8 @@ from html import escape
 from pathlib import Path
 
 from pipeline.leaderboard.board import Board, BoardRow
-from pipeline.leaderboard.table import cells_of, cells_of_oracle, columns, figure, is_beyond_noise, words
+from pipeline.leaderboard.table import cells_of, cells_of_oracle, columns, figure
+from pipeline.leaderboard.words import is_beyond_noise, words
 from pipeline.report import charts
 from pipeline.report.charts import Axes, Scale, Series
 
