@@ -53,6 +53,11 @@ def save_checkpoint(
     flush(folder)
 
 
+def forget_checkpoint(folder: Path) -> None:
+    """Remove the state in `folder`, if there is one."""
+    (folder / FILE_NAME).unlink(missing_ok=True)
+
+
 def load_checkpoint(
     folder: Path,
     identity: Mapping[str, Any],

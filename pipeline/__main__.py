@@ -62,7 +62,12 @@ ResumeOption = Annotated[
 ]
 LimitOption = Annotated[int | None, typer.Option(min=1, help="At most so many batches an epoch: a quick look.")]
 CoresOption = Annotated[
-    int | None, typer.Option(envvar="CTR_CORES", min=1, help="At most so many processes at once; all cores by default.")
+    int | None,
+    typer.Option(
+        envvar="CTR_CORES",
+        min=1,
+        help="At most so many processes at once; by default as many as cores (a container's limit counts).",
+    ),
 ]
 
 
@@ -76,9 +81,12 @@ def run(
     cores: CoresOption = None,
 ) -> None:
     """Run one stage: read what its signature names, show its artifact whole or not at all."""
+    from joblib import cpu_count
+
     from pipeline.acts import run_one_stage
 
-    run_one_stage(workspace, stage, device.value, resume.value, limit_batches, cores or len(os.sched_getaffinity(0)))
+    # Not the machine's cores: a container is lent some of its node's.
+    run_one_stage(workspace, stage, device.value, resume.value, limit_batches, cores or cpu_count())
 
 
 @app.command()
@@ -239,7 +247,9 @@ def main() -> None:
     """Run the command line; an error of ours becomes one line on stderr and its exit code."""
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("DO_NOT_TRACK", "1")
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait give way where others need the processors
+    # A thread that waits for its next piece turns in place for as long as waking it would take, then gives way.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     try:
         app()
     except CtrError as error:

@@ -97,12 +97,13 @@ def bench_rankers(
 def bench_train(
     peer: Annotated[Path, typer.Option(help="An interpreter that has fuxictr 2.3.10, polars 1.33 and torch.")],
     rounds: Annotated[int, typer.Option(min=1, help="Three steps of each side, in turn.")] = 10,
-    threads: Annotated[int, typer.Option(min=1)] = 1,
+    threads: Annotated[str, typer.Option(help="Comma-separated numbers; the last is the ratio's.")] = "1,2",
 ) -> None:
     """Training steps of DeepFM and DCN-V2 at Frappe's shape, ours and FuxiCTR's in turn: rows/s and ratios."""
     from pipeline.bench_train import run_bench_train
 
-    _print_json(lambda: run_bench_train(peer.absolute(), rounds, threads))
+    numbers = [int(number) for number in threads.split(",")]
+    _print_json(lambda: run_bench_train(peer.absolute(), rounds, numbers))
 
 
 @bench_app.command("imbalance")

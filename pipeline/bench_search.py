@@ -17,6 +17,7 @@ from torch.nn import functional
 from components.autopi.descending import descend
 from components.autopi.operators import PAPER_OPERATORS
 from components.autopi.supernet import Space, Supernet
+from components.stepping import keep_freed_memory
 
 # Ids per field in Frappe's published split, two more for missing and unseen.
 FRAPPE_FIELD_SIZES = (956, 4084, 9, 9, 4, 5, 4, 11, 82, 235)
@@ -33,6 +34,7 @@ def run_bench_search(num_rounds: int, threads: tuple[int, ...]) -> dict[str, Any
     plain one; restores the number of threads.
     """
     before = torch.get_num_threads()
+    keep_freed_memory()  # as every search does; it serves both
     figures: dict[str, Any] = {"batch_rows": BATCH_ROWS, "device": "cpu", "gpu": _gpu_in_words()}
     try:
         for count in threads:

@@ -14,9 +14,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from components.manifest import digest_folder
-from pipeline.__main__ import main
+from pipeline import acts
+from pipeline.__main__ import app, main
 
 REPO = Path(__file__).parents[1]
 NUM_ROWS = 400
@@ -210,3 +212,24 @@ def test_a_process_of_its_own_ends_with_the_same_code_and_words(tmp_path: Path) 
     command = [sys.executable, "-m", "pipeline", "params", "show", "--workspace", str(tmp_path)]
     ended = subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=False)
     assert_refused(Ended(ended.returncode, ended.stderr), ("params.yaml",), 2)
+
+
+@pytest.mark.parametrize(
+    ("environment", "arguments", "expected"),
+    [
+        ({"LOKY_MAX_CPU_COUNT": "1"}, [], 1),  # joblib counts a container's limit, and this one
+        ({"CTR_CORES": "3"}, [], 3),
+        ({"CTR_CORES": "3"}, ["--cores", "5"], 5),
+    ],
+)
+def test_a_stage_is_lent_the_cores_that_were_said_or_else_those_that_are_there(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], arguments: list[str], expected: int
+) -> None:
+    lent: list[int] = []
+    monkeypatch.setattr(acts, "run_one_stage", lambda *options: lent.append(options[-1]))
+    monkeypatch.delenv("CTR_CORES", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    result = CliRunner().invoke(app, ["run", "search", *arguments])
+    assert result.exit_code == 0, result.output
+    assert lent == [expected]

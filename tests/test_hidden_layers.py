@@ -14,7 +14,7 @@ from components.averaging import averaged
 from components.rankers import RANKERS, FieldEmbedding, Ranker
 from components.rankers.hidden import HiddenLayers, hidden_layers
 from components.rankers.ranker import RankerParams
-from components.stepping import adam, keep_freed_memory, take_step
+from components.stepping import adam, keep_freed_memory, take_step, threads
 from components.training import TrainParams
 from components.training.losses import loss_of
 from pipeline.params import read_settings
@@ -45,8 +45,11 @@ def layers_of(share: float, use_batch_norm: bool = True) -> HiddenLayers:
     return layers.train()
 
 
+@pytest.mark.parametrize("num_threads", [1, 2])
 @pytest.mark.parametrize(("share", "use_batch_norm"), [(0.0, True), (0.3, True), (0.3, False)])
-def test_hidden_layers_learn_what_their_modules_one_after_another_do(share: float, use_batch_norm: bool) -> None:
+def test_hidden_layers_learn_what_their_modules_one_after_another_do(
+    share: float, use_batch_norm: bool, num_threads: int
+) -> None:
     fast = layers_of(share, use_batch_norm)
     plain = plain_copy(fast)
     x = torch.randn(ROWS, 7, dtype=torch.float64) + 3
@@ -55,8 +58,9 @@ def test_hidden_layers_learn_what_their_modules_one_after_another_do(share: floa
     for layers in (fast, plain):
         torch.manual_seed(2)
         own = x.clone().requires_grad_()
-        y = layers(own)
-        torch.autograd.backward((y * towards).sum())
+        with threads(num_threads):
+            y = layers(own)
+            torch.autograd.backward((y * towards).sum())
         assert own.grad is not None
         results.append(
             [y.detach(), own.grad, *(parameter.grad for parameter in layers.parameters()), *layers.buffers()]

@@ -25,13 +25,14 @@ from components.autopi.identity import identity_of
 from components.autopi.pricing import price_of_trial
 from components.autopi.sampling import draw_architecture, even_strengths, log_strength
 from components.autopi.search_params import SearchParams
-from components.autopi.side_by_side import can_stand_side_by_side, train_side_by_side
+from components.autopi.side_by_side import train_side_by_side
 from components.autopi.term_search import TermSearch
 from components.autopi.trial import Candidate, Ground, Trial, forget
 from components.checkpoint import load_checkpoint
 from components.encoding import Encoded
 from components.errors import ConfigError
 from components.rankers.terms import Terms, all_terms
+from components.side_by_side import can_stand_side_by_side
 from components.workbench import Workbench
 
 # So many draws in a row that give nothing new mean that the space has no more architectures.
@@ -230,7 +231,7 @@ def _take_up(
             ground.found_done(trials[candidate.number, seed].facts["step"])
     places = [(candidate.number, seed) for candidate, seed in pairs]
     lacking = [place for place in places if len(trials[place].facts["rungs"]) <= rung]
-    if can_stand_side_by_side(len(lacking), ground):
+    if can_stand_side_by_side(len(lacking), ground.workbench, ground.device):
         learned = train_side_by_side([trials[place] for place in lacking], rung, ground)
         trials |= zip(lacking, learned, strict=True)
 

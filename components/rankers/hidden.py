@@ -18,7 +18,7 @@ from torch import nn
 from components.rankers.dropout import Dropout
 from components.rankers.ranker import RankerParams
 
-_BLOCK_ROWS = 256  # of 400 float32: a third of a usual second-level cache
+_BLOCK_ROWS = 256  # of 400 float32: a third of a usual second-level cache; for one thread
 
 
 def hidden_layers(input_width: int, hidden_widths: tuple[int, ...], params: RankerParams) -> HiddenLayers:
@@ -113,7 +113,7 @@ class _LearningLayer(torch.autograd.Function):
     def backward(ctx: Any, *slopes: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x_bw, weight_hw, z_bh, y_bh, mean_h, gain_h, rate_h = ctx.saved_tensors
         num_rows = len(z_bh)
-        slope_bh, product_ch = torch.empty_like(z_bh), z_bh.new_empty(_BLOCK_ROWS, z_bh.shape[1])
+        slope_bh, product_ch = torch.empty_like(z_bh), z_bh.new_empty(_block_rows(num_rows), z_bh.shape[1])
         sum_h, sum_z_h = torch.zeros_like(mean_h), torch.zeros_like(mean_h)
         for rows in _blocks(num_rows):
             slope_ch = slope_bh[rows]
@@ -133,4 +133,10 @@ class _LearningLayer(torch.autograd.Function):
 
 def _blocks(num_rows: int) -> Iterator[slice]:
     """Rows a few at a time, so that what one pass wrote is still in the cache when the next reads it."""
-    return (slice(start, min(start + _BLOCK_ROWS, num_rows)) for start in range(0, num_rows, _BLOCK_ROWS))
+    size = _block_rows(num_rows)
+    return (slice(start, min(start + size, num_rows)) for start in range(0, num_rows, size))
+
+
+def _block_rows(num_rows: int) -> int:
+    """How many; all of them where several threads share each pass, since to wake them costs as much as a block's work."""
+    return _BLOCK_ROWS if torch.get_num_threads() == 1 else num_rows

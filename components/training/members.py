@@ -1,4 +1,4 @@
-"""What a ranker is made of learns here: one network, or several one after the other whose logits are averaged.
+"""What a ranker is made of learns here: one network, or several, each for itself, whose logits are averaged.
 
 Shape letter: R rows of tune.
 """
@@ -6,7 +6,9 @@ Shape letter: R rows of tune.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,9 @@ import torch
 
 from components.autopi.architecture import Architecture, FoundArchitecture
 from components.batching import pick_device
+from components.checkpoint import forget_checkpoint
 from components.encoding import Encoded
+from components.side_by_side import StopSignal, Tell, can_stand_side_by_side, work_side_by_side
 from components.stepping import keep_freed_memory, threads
 from components.training.fitting import Fitting, judged
 from components.training.params import TrainParams
@@ -29,7 +33,8 @@ def train_ranker(
 ) -> TrainedRanker:
     """Fit the ranker that params name on train; keep the weights of the epoch that tune liked best.
 
-    The architecture is read for "autopi" alone. Several members learn one after the other, each with a checkpoint of its own.
+    The architecture is read for "autopi" alone. Several members have a checkpoint each, and learn side by side where each
+    takes one thread and there are cores for more than one; else one after the other. The result is the same.
 
     Raises ConfigError for params that make no sense or a training that diverges, Stopped after a checkpoint when asked.
     """
@@ -39,10 +44,10 @@ def train_ranker(
     check_fields(params, tuple(encoded.field_sizes))
     check_memory(params, tuple(encoded.field_sizes), found, device)
     keep_freed_memory()
-    learned = [
-        _learned(encoded, found, params.of_member(number), _place_of(number, params, workbench), device)
-        for number in range(params.num_members)
-    ]
+    school = _School(encoded, found, params, device)
+    if params.num_threads == 1 and can_stand_side_by_side(params.num_members, workbench, device):
+        workbench = school.teach_side_by_side(workbench)
+    learned = [school.teach(number, _place_of(number, params, workbench)) for number in range(params.num_members)]
     tune_logits_r = np.mean([one.tune_logits_r for one in learned], axis=0)
     tune_auc, tune_log_loss = judged(np.asarray(encoded.split("tune").clicks), tune_logits_r, params)
     return TrainedRanker(
@@ -68,21 +73,58 @@ class _Learned:
     tune_logits_r: np.ndarray[Any, np.dtype[np.float64]]
 
 
-def _learned(
-    encoded: Encoded, architecture: Architecture | None, params: TrainParams, workbench: Workbench, device: torch.device
-) -> _Learned:
-    """From its checkpoint or from the start to the end."""
-    shape = params.ranker_params[params.ranker]
-    devices = [torch.cuda.current_device()] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), threads(params.num_threads):
-        torch.manual_seed(params.seed)
-        ranker = build_ranker(params.ranker, encoded.field_sizes, shape, architecture).to(device)
-        fitting = Fitting(encoded, architecture, ranker, params, workbench, device)
-        fitting.resume()
-        fitting.run()
-        tune_logits_r = fitting.best_tune_logits()
-    record = Member(params.seed, fitting.train.num_rows, fitting.best_epoch, tuple(fitting.course.history))
-    return _Learned(record, {name: tensor.cpu() for name, tensor in fitting.best.items()}, tune_logits_r)
+@dataclass(frozen=True)
+class _School:
+    """What all members learn from."""
+
+    encoded: Encoded
+    architecture: Architecture | None
+    params: TrainParams
+    device: torch.device
+
+    def teach(self, number: int, workbench: Workbench) -> _Learned:
+        """One member, from its checkpoint or from the start to the end."""
+        params = self.params.of_member(number)
+        shape = params.ranker_params[params.ranker]
+        devices = [torch.cuda.current_device()] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices), threads(params.num_threads):
+            torch.manual_seed(params.seed)
+            ranker = build_ranker(params.ranker, self.encoded.field_sizes, shape, self.architecture).to(self.device)
+            fitting = Fitting(self.encoded, self.architecture, ranker, params, workbench, self.device)
+            fitting.resume()
+            fitting.run()
+            tune_logits_r = fitting.best_tune_logits()
+        record = Member(params.seed, fitting.train.num_rows, fitting.best_epoch, tuple(fitting.course.history))
+        return _Learned(record, {name: tensor.cpu() for name, tensor in fitting.best.items()}, tune_logits_r)
+
+    def teach_side_by_side(self, workbench: Workbench) -> Workbench:
+        """Bring the checkpoint of every member to its end; gives the workbench from which they are taken up.
+
+        Raises Stopped when asked to stop, after every process has written its checkpoint.
+        """
+        count = self.params.num_members
+
+        def hear(shares: Sequence[float], note: str) -> None:
+            workbench.progress(sum(shares), count, note)
+
+        if workbench.resume == "never":
+            for number in range(count):
+                forget_checkpoint(_place_of(number, self.params, workbench).checkpoints)
+            workbench = dataclasses.replace(workbench, resume="auto")
+        codes = work_side_by_side([partial(self._teach_apart, n, workbench) for n in range(count)], workbench, hear)
+        workbench.stop_if_asked(f"while {count} members learned side by side")
+        for number, code in enumerate(codes):
+            if code != 0:
+                note = f"the process of member {number + 1} ended early (exit code {code}); it goes on in this one"
+                workbench.progress(0, count, note)
+        return workbench
+
+    def _teach_apart(self, number: int, workbench: Workbench, stop_signal: StopSignal, tell: Tell) -> None:
+        def progress(done: float, total: float, note: str) -> None:
+            tell(done / total, f"{number + 1}/{self.params.num_members} {note}")
+
+        place = _place_of(number, self.params, workbench)
+        self.teach(number, dataclasses.replace(place, stop_signal=stop_signal, progress=progress))
 
 
 def _place_of(number: int, params: TrainParams, workbench: Workbench) -> Workbench:
