@@ -22,6 +22,7 @@ from components.autopi.searching import SearchParams, search_architecture
 from components.autopi.trial import Candidate, Ground, Trial
 from components.checkpoint import digest_of
 from components.encoding import Encoded
+from components.errors import ConfigError
 from components.workbench import Progress, Workbench
 from pipeline.params import read_settings
 from pipeline.run import Workspace
@@ -52,11 +53,15 @@ def run_bench_ablation(
     """Search the workspace's log in each variant and seed, train what was found from scratch for `trial_epochs`, judge on tune.
 
     Gives for each variant the mean and standard deviation of AUC and log loss over seeds, mean parameters and operations,
-    and the lines.
+    and the lines. Raises ConfigError where `only` names what is no variant.
     """
     workspace = Workspace(root)
     encoded, params = workspace.read("encoded", Encoded), _params(root, max_epochs)
-    wanted = [(name, one) for name, one in variants_of(params) if not only or name in only]
+    variants = dict(variants_of(params))
+    unknown = [name for name in only if name not in variants]
+    if unknown:
+        raise ConfigError(f"--only: there is no variant {', '.join(unknown)}; choose among {', '.join(variants)}")
+    wanted = [(name, one) for name, one in variants.items() if not only or name in only]
     found: dict[str, Any] = {"search_epochs": max_epochs, "trial_epochs": trial_epochs, "seeds": list(seeds)}
     done = 0
     for name, variant in wanted:

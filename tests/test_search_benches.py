@@ -14,6 +14,7 @@ import pytest
 
 from components.autopi.architecture import Architecture
 from components.autopi.searching import SearchParams
+from components.errors import ConfigError
 from components.manifest import digest_folder
 from pipeline import bench_kills
 from pipeline.bench_variants import run_bench_ablation, run_bench_alike, variants_of
@@ -93,6 +94,8 @@ def test_an_ablation_and_likeness_are_measured_on_a_workspaces_log_and_gone_on_w
 
     found = run_bench_ablation(root, [1], 1, 0.3, ["without fm", "top 1"], ignore)
     assert run_bench_ablation(root, [1], 1, 0.3, ["without fm", "top 1"], ignore) == found
+    with pytest.raises(ConfigError, match="there is no variant without glue; choose among annealing, neither, "):
+        run_bench_ablation(root, [1], 1, 0.3, ["without fm", "without glue"], ignore)
     assert "fm" not in Architecture.from_text(found["without fm"]["lines"][0], "here").operators()
     assert len(Architecture.from_text(found["top 1"]["lines"][0], "here").operators()) == 4
     assert 0 < found["top 1"]["tune_auc"] < 1
