@@ -44,10 +44,10 @@ def train_ranker(
     check_fields(params, tuple(encoded.field_sizes))
     check_memory(params, tuple(encoded.field_sizes), found, device)
     keep_freed_memory()
-    school = _School(encoded, found, params, device)
+    members = _Members(encoded, found, params, device)
     if params.num_threads == 1 and can_stand_side_by_side(params.num_members, workbench, device):
-        workbench = school.teach_side_by_side(workbench)
-    learned = [school.teach(number, _place_of(number, params, workbench)) for number in range(params.num_members)]
+        workbench = members.train_side_by_side(workbench)
+    learned = [members.train(number, _place_of(number, params, workbench)) for number in range(params.num_members)]
     tune_logits_r = np.mean([one.tune_logits_r for one in learned], axis=0)
     tune_auc, tune_log_loss = judged(np.asarray(encoded.split("tune").clicks), tune_logits_r, params)
     return TrainedRanker(
@@ -74,15 +74,15 @@ class _Learned:
 
 
 @dataclass(frozen=True)
-class _School:
-    """What all members learn from."""
+class _Members:
+    """Members that learn: what all of them have in common."""
 
     encoded: Encoded
     architecture: Architecture | None
     params: TrainParams
     device: torch.device
 
-    def teach(self, number: int, workbench: Workbench) -> _Learned:
+    def train(self, number: int, workbench: Workbench) -> _Learned:
         """One member, from its checkpoint or from the start to the end."""
         params = self.params.of_member(number)
         shape = params.ranker_params[params.ranker]
@@ -97,7 +97,7 @@ class _School:
         record = Member(params.seed, fitting.train.num_rows, fitting.best_epoch, tuple(fitting.course.history))
         return _Learned(record, {name: tensor.cpu() for name, tensor in fitting.best.items()}, tune_logits_r)
 
-    def teach_side_by_side(self, workbench: Workbench) -> Workbench:
+    def train_side_by_side(self, workbench: Workbench) -> Workbench:
         """Bring the checkpoint of every member to its end; gives the workbench from which they are taken up.
 
         Raises Stopped when asked to stop, after every process has written its checkpoint.
@@ -111,7 +111,7 @@ class _School:
             for number in range(count):
                 forget_checkpoint(_place_of(number, self.params, workbench).checkpoints)
             workbench = dataclasses.replace(workbench, resume="auto")
-        codes = work_side_by_side([partial(self._teach_apart, n, workbench) for n in range(count)], workbench, hear)
+        codes = work_side_by_side([partial(self._train_apart, n, workbench) for n in range(count)], workbench, hear)
         workbench.stop_if_asked(f"while {count} members learned side by side")
         for number, code in enumerate(codes):
             if code != 0:
@@ -119,12 +119,12 @@ class _School:
                 workbench.progress(0, count, note)
         return workbench
 
-    def _teach_apart(self, number: int, workbench: Workbench, stop_signal: StopSignal, tell: Tell) -> None:
+    def _train_apart(self, number: int, workbench: Workbench, stop_signal: StopSignal, tell: Tell) -> None:
         def progress(done: float, total: float, note: str) -> None:
             tell(done / total, f"{number + 1}/{self.params.num_members} {note}")
 
         place = _place_of(number, self.params, workbench)
-        self.teach(number, dataclasses.replace(place, stop_signal=stop_signal, progress=progress))
+        self.train(number, dataclasses.replace(place, stop_signal=stop_signal, progress=progress))
 
 
 def _place_of(number: int, params: TrainParams, workbench: Workbench) -> Workbench:
