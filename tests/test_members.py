@@ -15,6 +15,7 @@ from components.encoding import Encoded
 from components.errors import ConfigError, Stopped
 from components.training import TrainedRanker, train_ranker
 from components.workbench import Workbench
+from tests.dying import dying_once
 from tests.test_training import encoded_rows, with_params
 
 THREE = with_params(num_members=3, max_epochs=2)
@@ -95,16 +96,11 @@ def test_a_stop_reaches_every_member_and_they_go_on_from_there(encoded: Encoded,
 def test_what_a_killed_process_leaves_is_finished_by_this_one_and_said(
     encoded: Encoded, one_by_one: TrainedRanker, tmp_path: Path
 ) -> None:
-    this, killed = os.getpid(), tmp_path / "killed"
-
-    def die_once() -> int | None:
-        if os.getpid() != this and not killed.exists():
-            killed.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        return None
-
+    killed = tmp_path / "killed"
     notes: list[str] = []
-    lent = dataclasses.replace(bench(tmp_path, die_once, 2), progress=lambda _done, _total, note: notes.append(note))
+    lent = dataclasses.replace(
+        bench(tmp_path, dying_once(killed), 2), progress=lambda _done, _total, note: notes.append(note)
+    )
     assert train_ranker(encoded, None, THREE, lent) == one_by_one
     assert any("ended early (exit code -9); it goes on in this one" in note for note in notes)
 

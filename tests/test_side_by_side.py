@@ -17,6 +17,7 @@ from components.autopi.architecture import FoundArchitecture
 from components.autopi.searching import search_architecture
 from components.autopi.trial import Trial
 from components.errors import ConfigError, Stopped
+from tests.dying import dying_once
 from tests.search_world import PARAMS, Log, bench
 
 HALVING = dataclasses.replace(PARAMS, strategy="halving")
@@ -115,16 +116,9 @@ def test_a_stop_reaches_every_process_and_the_search_goes_on_from_there(
 def test_what_a_killed_process_leaves_is_finished_by_the_search_itself(
     small: Any, one_by_one: FoundArchitecture, tmp_path: Path
 ) -> None:
-    this, killed = os.getpid(), tmp_path / "killed"
-
-    def die_once() -> int | None:
-        if os.getpid() != this and not killed.exists():
-            killed.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        return None
-
+    killed = tmp_path / "killed"
     notes: list[str] = []
-    lent = bench(tmp_path / "search", die_once, cores=CORES)
+    lent = bench(tmp_path / "search", dying_once(killed), cores=CORES)
     lent = dataclasses.replace(lent, progress=lambda _done, _total, note: notes.append(note))
     assert search_architecture(small, HALVING, lent) == one_by_one
     assert killed.exists()
