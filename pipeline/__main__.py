@@ -18,6 +18,7 @@ from components.errors import CtrError
 from pipeline.alerting.cli import alerts_app
 from pipeline.bench_cli import bench_app
 from pipeline.drawing_cli import drawing_app
+from pipeline.environment import TELEMETRY_OFF, WAITING_THREADS
 from pipeline.leaderboard_cli import leaderboard_app
 from pipeline.options import HERE, JsonOption, WorkspaceOption
 from pipeline.promotion_cli import promotion_app
@@ -245,11 +246,8 @@ def doctor(workspace: WorkspaceOption = HERE) -> None:
 
 def main() -> None:
     """Run the command line; an error of ours becomes one line on stderr and its exit code."""
-    os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
-    os.environ.setdefault("DO_NOT_TRACK", "1")
-    # A thread that waits for its next piece turns in place for as long as waking it would take, then gives way.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+    for name, value in (TELEMETRY_OFF | WAITING_THREADS).items():
+        os.environ.setdefault(name, value)
     try:
         app()
     except CtrError as error:

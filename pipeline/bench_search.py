@@ -40,7 +40,7 @@ def run_bench_search(num_rounds: int, threads: tuple[int, ...]) -> dict[str, Any
         for count in threads:
             torch.set_num_threads(count)
             ours, plain = _time_in_turn(_our_step(), _plain_step(), num_rounds)
-            name = f"{count}_thread" if count == 1 else f"{count}_threads"
+            name = threads_in_words(count)
             figures[f"ratio_{name}"] = round(plain / ours, 2)
             figures[f"rows_per_second_{name}"] = round(2 * BATCH_ROWS / ours)
             figures[f"plain_rows_per_second_{name}"] = round(2 * BATCH_ROWS / plain)
@@ -48,6 +48,11 @@ def run_bench_search(num_rounds: int, threads: tuple[int, ...]) -> dict[str, Any
     finally:
         torch.set_num_threads(before)
     return figures
+
+
+def threads_in_words(count: int) -> str:
+    """As the names of figures end: 1_thread, 2_threads."""
+    return f"{count}_thread" if count == 1 else f"{count}_threads"
 
 
 def _time_in_turn(first: Step, second: Step, num_rounds: int) -> tuple[float, float]:

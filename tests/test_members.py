@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import multiprocessing
 import os
-import signal
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,8 +12,8 @@ import pytest
 from components.encoding import Encoded
 from components.errors import ConfigError, Stopped
 from components.training import TrainedRanker, train_ranker
-from components.workbench import Workbench
-from tests.dying import dying_once
+from tests.forked import asked_to_stop_when, dying_once
+from tests.search_world import bench
 from tests.test_training import encoded_rows, with_params
 
 THREE = with_params(num_members=3, max_epochs=2)
@@ -28,11 +26,7 @@ def encoded(tmp_path_factory: pytest.TempPathFactory) -> Encoded:
 
 @pytest.fixture(scope="module")
 def one_by_one(encoded: Encoded, tmp_path_factory: pytest.TempPathFactory) -> TrainedRanker:
-    return train_ranker(encoded, None, THREE, bench(tmp_path_factory.mktemp("one"), lambda: None, 1))
-
-
-def bench(folder: Path, stop: Callable[[], int | None], cores: int) -> Workbench:
-    return Workbench(folder, folder / "checkpoints", lambda *_: None, "cpu", "auto", None, stop, cores)
+    return train_ranker(encoded, None, THREE, bench(tmp_path_factory.mktemp("one")))
 
 
 def test_side_by_side_they_learn_the_same_in_processes_of_their_own(
@@ -48,7 +42,7 @@ def test_side_by_side_they_learn_the_same_in_processes_of_their_own(
         (seen / str(os.getpid())).touch()
         return None
 
-    lent = dataclasses.replace(bench(tmp_path, look, 2), progress=lambda *said: told.append(said))
+    lent = bench(tmp_path, look, cores=2, progress=lambda *said: told.append(said))
     assert train_ranker(encoded, None, THREE, lent) == one_by_one
     assert len(list(seen.iterdir())) == 1 + 3, "this process and one of each member"
     assert most == 2
@@ -65,31 +59,21 @@ def test_members_of_several_threads_learn_one_after_the_other(encoded: Encoded, 
         processes.add(len(multiprocessing.active_children()))
         return None
 
-    train_ranker(encoded, None, dataclasses.replace(THREE, num_threads=2), bench(tmp_path, look, 2))
+    train_ranker(encoded, None, dataclasses.replace(THREE, num_threads=2), bench(tmp_path, look, cores=2))
     assert processes == {0}
 
 
 def test_a_stop_reaches_every_member_and_they_go_on_from_there(encoded: Encoded, tmp_path: Path) -> None:
     long = with_params(num_members=3, max_epochs=15, patience_epochs=15)
-    asked: list[int] = []
-    this = os.getpid()
-    before = signal.signal(signal.SIGTERM, lambda number, _frame: asked.append(number))
-
-    def stop() -> int | None:
-        if not asked and os.getpid() == this and (tmp_path / "checkpoints" / "checkpoint.safetensors").exists():
-            os.kill(this, signal.SIGTERM)
-        return asked[-1] if asked else None
-
-    try:
-        with pytest.raises(Stopped, match="while 3 members learned side by side") as stopped:
-            train_ranker(encoded, None, long, bench(tmp_path, stop, 2))
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    words = "while 3 members learned side by side"
+    is_under_way = (tmp_path / "checkpoint.safetensors").exists
+    with asked_to_stop_when(is_under_way) as stop, pytest.raises(Stopped, match=words) as stopped:
+        train_ranker(encoded, None, long, bench(tmp_path, stop, cores=2))
     assert stopped.value.exit_code == 143
     assert not multiprocessing.active_children()
-    assert (tmp_path / "checkpoints" / "member_1" / "checkpoint.safetensors").exists()
-    whole = train_ranker(encoded, None, long, bench(tmp_path / "whole", lambda: None, 1))
-    assert train_ranker(encoded, None, long, bench(tmp_path, lambda: None, 2)) == whole
+    assert (tmp_path / "member_1" / "checkpoint.safetensors").exists()
+    whole = train_ranker(encoded, None, long, bench(tmp_path / "whole"))
+    assert train_ranker(encoded, None, long, bench(tmp_path, cores=2)) == whole
     assert whole.num_epochs == 45
 
 
@@ -98,9 +82,7 @@ def test_what_a_killed_process_leaves_is_finished_by_this_one_and_said(
 ) -> None:
     killed = tmp_path / "killed"
     notes: list[str] = []
-    lent = dataclasses.replace(
-        bench(tmp_path, dying_once(killed), 2), progress=lambda _done, _total, note: notes.append(note)
-    )
+    lent = bench(tmp_path, dying_once(killed), cores=2, progress=lambda _done, _total, note: notes.append(note))
     assert train_ranker(encoded, None, THREE, lent) == one_by_one
     assert any("ended early (exit code -9); it goes on in this one" in note for note in notes)
 
@@ -109,15 +91,15 @@ def test_what_a_killed_process_leaves_is_finished_by_this_one_and_said(
 def test_resume_means_what_it_means_for_one(
     encoded: Encoded, one_by_one: TrainedRanker, tmp_path: Path, resume: str
 ) -> None:
-    lent = dataclasses.replace(bench(tmp_path, lambda: None, 2), resume=resume)
+    lent = bench(tmp_path, cores=2, resume=resume)
     if resume == "always":
         with pytest.raises(ConfigError, match="there is no checkpoint"):
             train_ranker(encoded, None, THREE, lent)
-        assert train_ranker(encoded, None, THREE, bench(tmp_path, lambda: None, 2)) == one_by_one
+        assert train_ranker(encoded, None, THREE, bench(tmp_path, cores=2)) == one_by_one
         assert train_ranker(encoded, None, THREE, lent) == one_by_one
         return
     notes: list[str] = []
-    assert train_ranker(encoded, None, THREE, bench(tmp_path, lambda: None, 2)) == one_by_one
+    assert train_ranker(encoded, None, THREE, bench(tmp_path, cores=2)) == one_by_one
     lent = dataclasses.replace(lent, progress=lambda _done, _total, note: notes.append(note))
     assert train_ranker(encoded, None, THREE, lent) == one_by_one
     assert any(note.startswith("3/3 mlp: epoch 1") for note in notes), "learned anew"

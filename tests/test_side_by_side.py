@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import multiprocessing
 import os
-import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +16,7 @@ from components.autopi.architecture import FoundArchitecture
 from components.autopi.searching import search_architecture
 from components.autopi.trial import Trial
 from components.errors import ConfigError, Stopped
-from tests.dying import dying_once
+from tests.forked import asked_to_stop_when, dying_once
 from tests.search_world import PARAMS, Log, bench
 
 HALVING = dataclasses.replace(PARAMS, strategy="halving")
@@ -92,22 +91,16 @@ def test_no_more_processes_at_once_than_cores(small: Any, tmp_path: Path) -> Non
 def test_a_stop_reaches_every_process_and_the_search_goes_on_from_there(
     small: Any, one_by_one: FoundArchitecture, tmp_path: Path
 ) -> None:
-    asked: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda number, _frame: asked.append(number))
     search = tmp_path / "search"
 
-    def stop() -> int | None:
-        # As pipeline's flag does: the signal comes to a process, and is seen when that looks next.
-        if not asked and os.getpid() == this and len(list(search.glob("trial_*/checkpoint.safetensors"))) > 1:
-            os.kill(this, signal.SIGTERM)
-        return asked[-1] if asked else None
+    def is_under_way() -> bool:
+        return len(list(search.glob("trial_*/checkpoint.safetensors"))) > 1
 
-    this = os.getpid()
-    try:
-        with pytest.raises(Stopped, match="in rung 1 of the candidates") as stopped:
-            search_architecture(small, HALVING, bench(search, stop, cores=CORES))
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    with (
+        asked_to_stop_when(is_under_way) as stop,
+        pytest.raises(Stopped, match="in rung 1 of the candidates") as stopped,
+    ):
+        search_architecture(small, HALVING, bench(search, stop, cores=CORES))
     assert stopped.value.exit_code == 143
     assert not multiprocessing.active_children()
     assert search_architecture(small, HALVING, bench(search, cores=CORES)) == one_by_one

@@ -45,6 +45,7 @@ def train_ranker(
     check_memory(params, tuple(encoded.field_sizes), found, device)
     keep_freed_memory()
     members = _Members(encoded, found, params, device)
+    # One thread: libgomp's others do not live on in a forked process, which would wait for them for ever.
     if params.num_threads == 1 and can_stand_side_by_side(params.num_members, workbench, device):
         workbench = members.train_side_by_side(workbench)
     learned = [members.train(number, _place_of(number, params, workbench)) for number in range(params.num_members)]
@@ -120,11 +121,10 @@ class _Members:
         return workbench
 
     def _train_apart(self, number: int, workbench: Workbench, stop_signal: StopSignal, tell: Tell) -> None:
-        def progress(done: float, total: float, note: str) -> None:
-            tell(done / total, f"{number + 1}/{self.params.num_members} {note}")
-
-        place = _place_of(number, self.params, workbench)
-        self.train(number, dataclasses.replace(place, stop_signal=stop_signal, progress=progress))
+        lent = dataclasses.replace(
+            workbench, stop_signal=stop_signal, progress=lambda done, _total, note: tell(done - number, note)
+        )
+        self.train(number, _place_of(number, self.params, lent))
 
 
 def _place_of(number: int, params: TrainParams, workbench: Workbench) -> Workbench:

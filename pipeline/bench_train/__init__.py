@@ -13,17 +13,17 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from components.errors import ConfigError, OutsideError
+from pipeline.bench_search import threads_in_words
+from pipeline.environment import WAITING_THREADS
 
 MODELS = ("deepfm", "dcnv2")
 BATCH_ROWS = 4096
 STEPS = 3
-# What `pipeline.__main__` says of how long a thread waits in place.
-WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 
 
 def run_bench_train(peer: Path, num_rounds: int, threads: Sequence[int]) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def run_bench_train(peer: Path, num_rounds: int, threads: Sequence[int]) -> dict
         )
     figures: dict[str, Any] = {"batch_rows": BATCH_ROWS, "rounds": num_rounds}
     for num_threads in threads:
-        at = f"{num_threads}_thread" if num_threads == 1 else f"{num_threads}_threads"
+        at = threads_in_words(num_threads)
         for name, figure in _time_in_turn(peer, num_rounds, num_threads).items():
             figures[f"{name}_{at}"] = figure
         for model in MODELS:
@@ -50,9 +50,9 @@ def run_bench_train(peer: Path, num_rounds: int, threads: Sequence[int]) -> dict
 def _time_in_turn(peer: Path, num_rounds: int, num_threads: int) -> dict[str, float]:
     here = Path(__file__).parent
     # Ours waits for its threads as every command of ours does, FuxiCTR as torch does where nobody says otherwise.
-    others = {name: value for name, value in os.environ.items() if name not in WAITING}
+    others = {name: value for name, value in os.environ.items() if name not in WAITING_THREADS}
     sides = {
-        "ours": _Side([sys.executable, "-m", "pipeline.bench_train.ours"], num_threads, dict(os.environ)),
+        "ours": _Side([sys.executable, "-m", "pipeline.bench_train.ours"], num_threads, os.environ),
         "fuxictr": _Side([str(peer), str(here / "peer.py")], num_threads, others),
     }
     figures: dict[str, float] = {}
@@ -78,11 +78,11 @@ def _time_in_turn(peer: Path, num_rounds: int, num_threads: int) -> dict[str, fl
 class _Side:
     """A process that answers each model's name with the seconds that its steps took."""
 
-    def __init__(self, command: list[str], num_threads: int, environment: dict[str, str]) -> None:
-        environment |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(num_threads))
+    def __init__(self, command: list[str], num_threads: int, environment: Mapping[str, str]) -> None:
+        counts = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(num_threads))
         self._command = command
         self._process = subprocess.Popen(
-            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            command, env={**environment, **counts}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
     def steps(self, model: str) -> float:
