@@ -21,6 +21,7 @@ from components.calibrating import (
     fit_calibrator,
     fit_isotonic,
     fit_platt,
+    fit_spline,
     sigmoid,
 )
 from components.errors import ConfigError, DataError, IntegrityError
@@ -30,6 +31,8 @@ PARAMS = CalibrateParams(
     method="auto",
     num_folds=5,
     platt_slope_sd=10.0,
+    spline_num_pieces=20,
+    spline_bend_sd=0.3,
     isotonic_num_knots=100,
     isotonic_max_slope=0.5,
     num_threads=1,
@@ -67,7 +70,7 @@ def test_platt_scaling_is_logistic_regression_on_the_logit() -> None:
     assert intercept == pytest.approx(float(outside.intercept_[0]), abs=1e-5)
 
 
-@pytest.mark.parametrize("method", ["platt", "isotonic"])
+@pytest.mark.parametrize("method", ["platt", "spline", "isotonic"])
 @pytest.mark.parametrize("keep_rate", [1.0, 0.1])
 def test_the_mean_score_is_the_click_rate_on_the_calibrate_rows(method: str, keep_rate: float) -> None:
     logits, clicks, times = distorted_log(1.4, 0.3, 20_000, seed=5)
@@ -83,13 +86,52 @@ def test_with_a_knot_at_every_logit_and_no_bound_it_is_isotonic_regression() -> 
     np.testing.assert_allclose(heights, outside, atol=1.0 / 300)
 
 
+def test_a_spline_that_may_not_bend_is_platts_line_and_one_that_may_is_logistic_regression_on_hinges() -> None:
+    logits, clicks, _ = distorted_log(1.3, -0.4, 5_000, seed=4)
+    clicks = clicks.astype(np.float64)
+    slope, intercept = fit_platt(logits, clicks, slope_sd=1e6)
+    knots, heights = fit_spline(logits, clicks, num_pieces=6, bend_sd=1e-5, slope_sd=1e6)
+    np.testing.assert_allclose(heights, slope * knots + intercept, atol=1e-4)
+    knots, heights = fit_spline(logits, clicks, num_pieces=6, bend_sd=1e6, slope_sd=1e6)
+    hinges = np.maximum(logits[:, None] - knots[:-1], 0.0)  # each adds to the slope from its knot on
+    outside = LogisticRegression(C=np.inf, tol=1e-10, max_iter=10_000).fit(hinges, clicks)
+    assert (np.diff(heights) > 0).all(), "no slope is at its bound, where the two would differ"
+    expected = outside.decision_function(np.maximum(knots[:, None] - knots[:-1], 0.0))
+    np.testing.assert_allclose(heights, expected, atol=2e-3)
+
+
+def test_a_spline_mends_a_curve_that_is_no_line_and_is_chosen_for_it() -> None:
+    generator = np.random.default_rng(7)
+    logits = generator.normal(-1.0, 2.0, 60_000)
+    truth = sigmoid(np.where(logits < -1.0, 0.4 * logits, 1.6 * logits + 1.2))  # sure too early, then not sure enough
+    clicks = (generator.random(len(logits)) < truth).astype(np.int8)
+    calibrator = fit_calibrator(logits, clicks, np.arange(len(logits)), 1.0, PARAMS)
+    assert calibrator.facts.method == "spline"
+    distances = {
+        method: np.abs(
+            fit_calibrator(logits, clicks, logits, 1.0, replace(PARAMS, method=method)).apply(logits) - truth
+        )
+        for method in ("platt", "spline")
+    }
+    assert distances["spline"].mean() < 0.006 < 0.02 < distances["platt"].mean()
+
+
+def test_a_spline_of_groups_of_neighbours_is_that_of_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits, clicks, _ = distorted_log(1.3, -0.4, 50_000, seed=4)
+    grouped = fit_spline(logits, clicks.astype(np.float64), 20, 0.3, 10.0)
+    monkeypatch.setattr("components.calibrating.fitting._MAX_GROUPS", len(logits))
+    one_by_one = fit_spline(logits, clicks.astype(np.float64), 20, 0.3, 10.0)
+    assert not np.array_equal(grouped[1], one_by_one[1]), "the rows were grouped"
+    np.testing.assert_array_equal(grouped[0], one_by_one[0])
+    np.testing.assert_allclose(sigmoid(grouped[1]), sigmoid(one_by_one[1]), atol=1e-4)
+
+
 def test_isotonic_never_rises_faster_than_its_bound_and_finds_a_curve_that_is_no_line() -> None:
     generator = np.random.default_rng(7)
     logits = generator.normal(0.0, 2.0, 60_000)
     truth = 0.05 + 0.3 / (1.0 + np.exp(-3.0 * logits))
     clicks = (generator.random(len(logits)) < truth).astype(np.int8)
-    calibrator = fit_calibrator(logits, clicks, np.arange(len(logits)), 1.0, PARAMS)
-    assert calibrator.facts.method == "isotonic"
+    calibrator = fit_calibrator(logits, clicks, np.arange(len(logits)), 1.0, replace(PARAMS, method="isotonic"))
     grid = np.linspace(-4, 4, 200_001)
     assert np.diff(calibrator.apply(grid)).max() <= PARAMS.isotonic_max_slope * (grid[1] - grid[0]) + 1e-12
     assert np.abs(calibrator.apply(logits) - truth).mean() < 0.006
@@ -145,7 +187,7 @@ def any_calibrator(method: str, seed: int, keep_rate: float) -> Calibrator:
 
 
 @settings(deadline=None, max_examples=20)
-@given(st.sampled_from(["identity", "platt", "isotonic"]), st.integers(0, 10_000), st.floats(0.01, 1.0))
+@given(st.sampled_from(["identity", "platt", "spline", "isotonic"]), st.integers(0, 10_000), st.floats(0.01, 1.0))
 def test_scores_lie_strictly_within_0_and_1_and_never_fall_where_logits_rise(
     method: str, seed: int, rate: float
 ) -> None:
@@ -158,7 +200,7 @@ def test_scores_lie_strictly_within_0_and_1_and_never_fall_where_logits_rise(
     assert (np.diff(scores) >= 0).all()
 
 
-@pytest.mark.parametrize("method", ["identity", "platt", "isotonic"])
+@pytest.mark.parametrize("method", ["identity", "platt", "spline", "isotonic"])
 def test_a_logit_that_is_not_a_number_gets_the_click_rate_and_an_infinite_one_the_score_at_the_limit(
     method: str,
 ) -> None:
@@ -184,7 +226,7 @@ def test_classes_that_separate_completely_still_give_a_finite_line() -> None:
     assert 1 < calibrator.facts.slope < 100
 
 
-@pytest.mark.parametrize("method", ["identity", "platt", "isotonic"])
+@pytest.mark.parametrize("method", ["identity", "platt", "spline", "isotonic"])
 def test_a_calibrator_reads_back_equal_and_writes_the_same_bytes(method: str, tmp_path: Path) -> None:
     calibrator = any_calibrator(method, 5, 0.5)
     for name in ("one", "two"):
@@ -226,4 +268,4 @@ def test_facts_say_what_each_method_would_have_cost() -> None:
     facts: CalibrationFacts = any_calibrator("identity", 1, 1.0).facts
     assert facts.is_forced
     assert facts.cross_fitted is not None
-    assert set(facts.cross_fitted) == {"identity", "platt", "isotonic"}
+    assert set(facts.cross_fitted) == {"identity", "platt", "spline", "isotonic"}

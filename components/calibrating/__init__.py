@@ -1,12 +1,12 @@
 """Logit -> score: a calibrator fitted on the calibrate split; stands between the ranker and the scorer. No torch here.
 
 params      which map, how it is chosen, and how the scorer runs
-calibrator  the map, as part of an artifact: the exact correction of negative downsampling, then one of three
-fitting     the three fits, and the choice by cross-fitted log loss over blocks of time
+calibrator  the map, as part of an artifact: the exact correction of negative downsampling, then one of four
+fitting     the fits, and the choice by cross-fitted log loss over blocks of time
 """
 
 from components.calibrating.calibrator import CalibrationFacts, Calibrator, Floats, correct_downsampling, sigmoid
-from components.calibrating.fitting import cross_fit, fit_calibrator, fit_isotonic, fit_platt
+from components.calibrating.fitting import cross_fit, fit_calibrator, fit_isotonic, fit_platt, fit_spline
 from components.calibrating.params import METHODS, CalibrateParams, Method
 
 __all__ = [
@@ -21,5 +21,6 @@ __all__ = [
     "fit_calibrator",
     "fit_isotonic",
     "fit_platt",
+    "fit_spline",
     "sigmoid",
 ]

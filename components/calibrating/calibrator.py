@@ -1,8 +1,9 @@
-"""The map from logits to scores: the correction of negative downsampling, then one of three, each monotone.
+"""The map from logits to scores: the correction of negative downsampling, then one of four, each monotone.
 
     identity  the ranker's own probability
     platt     sigmoid(slope * logit + intercept)
-    isotonic  a rising piecewise linear function between knots
+    spline    sigmoid of a rising piecewise linear function of the logit; beyond its knots the outer pieces go on
+    isotonic  a rising piecewise linear function between knots, level beyond them
 
 Shape letters: R rows, K knots.
 """
@@ -25,6 +26,8 @@ Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 LOGIT_LIMIT = 30.0
 """Beyond it float64 can no longer tell a score from 1 by more than noise; scores stay strictly within (0, 1)."""
+
+_FARTHEST = 1e6  # a logit that lies farther out is as good as infinite, and a level piece times infinity is no number
 
 
 @dataclass(frozen=True)
@@ -50,12 +53,13 @@ class CalibrationFacts(Strict):
 class Calibrator:
     """The fitted map from logits to scores.
 
-    knots, knot_scores  (K,) logits, strictly rising, and their scores; empty unless isotonic
+    knots    (K,) logits, strictly rising; empty for identity and platt
+    heights  (K,) what they become: scores (isotonic) or logits (spline)
     """
 
     facts: CalibrationFacts
     knots: Floats
-    knot_scores: Floats
+    heights: Floats
 
     @classmethod
     def identity(cls, negative_keep_rate: float) -> Self:
@@ -71,7 +75,9 @@ class Calibrator:
         """
         logits_r = correct_downsampling(logits, self.facts.negative_keep_rate)
         if self.facts.method == "isotonic":
-            scores = _interpolate(logits_r, self.knots, self.knot_scores)
+            scores = _interpolate(np.clip(logits_r, self.knots[0], self.knots[-1]), self.knots, self.heights)
+        elif self.facts.method == "spline":
+            scores = sigmoid(_interpolate(np.clip(logits_r, -_FARTHEST, _FARTHEST), self.knots, self.heights))
         else:
             scores = sigmoid(self.facts.slope * logits_r + self.facts.intercept)
         return np.where(np.isnan(logits_r), self.click_rate, scores)
@@ -87,13 +93,13 @@ class Calibrator:
             isinstance(other, Calibrator)
             and self.facts == other.facts
             and np.array_equal(self.knots, other.knots)
-            and np.array_equal(self.knot_scores, other.knot_scores)
+            and np.array_equal(self.heights, other.heights)
         )
 
     def save(self, folder: Path) -> None:
         """Write the facts as JSON and the knots as one array (2, K)."""
         write_json(folder / "calibrator.json", self.facts)
-        write_array(folder / "knots.npy", np.stack([self.knots, self.knot_scores]).astype(np.float64))
+        write_array(folder / "knots.npy", np.stack([self.knots, self.heights]).astype(np.float64))
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -103,17 +109,18 @@ class Calibrator:
         )
         table = np.array(map_array(folder / "knots.npy"))
         is_fit = table.ndim == 2 and len(table) == 2 and table.dtype == np.float64 and bool(np.isfinite(table).all())
-        if not is_fit or (facts.method == "isotonic") != (table.shape[1] > 0):
+        if not is_fit or (facts.method in ("spline", "isotonic")) != (table.shape[1] > 0):
             raise IntegrityError(
                 f"{folder / 'knots.npy'}: expected two rows of float64 knots that fit '{facts.method}'"
             )
-        knots, knot_scores = table
-        rises = bool((np.diff(knots) > 0).all() and (np.diff(knot_scores) >= 0).all())
-        if not rises or not ((knot_scores > 0) & (knot_scores < 1)).all():
-            raise IntegrityError(f"{folder / 'knots.npy'}: knots must rise and their scores lie within (0, 1)")
+        knots, heights = table
+        if not ((np.diff(knots) > 0).all() and (np.diff(heights) >= 0).all()):
+            raise IntegrityError(f"{folder / 'knots.npy'}: knots must rise and what they become must never fall")
+        if facts.method == "isotonic" and not ((heights > 0) & (heights < 1)).all():
+            raise IntegrityError(f"{folder / 'knots.npy'}: scores within (0, 1) are expected")
         if not 0 < facts.negative_keep_rate <= 1 or facts.slope < 0:
             raise IntegrityError(f"{folder / 'calibrator.json'}: a keep rate in (0, 1] and a slope >= 0 are expected")
-        return cls(facts, knots, knot_scores)
+        return cls(facts, knots, heights)
 
 
 def sigmoid(logits: np.ndarray[Any, Any]) -> Floats:
@@ -128,13 +135,15 @@ def correct_downsampling(logits: np.ndarray[Any, Any], negative_keep_rate: float
     return np.asarray(logits, dtype=np.float64) + math.log(negative_keep_rate)
 
 
-def _interpolate(logits_r: Floats, knots: Floats, knot_scores: Floats) -> Floats:
-    """Walk linearly between knots, level outside them; never above the right knot, whatever the rounding."""
+def _interpolate(logits_r: Floats, knots: Floats, heights: Floats) -> Floats:
+    """Walk linearly from knot to knot and on beyond the outer ones; never past a knot's height, whatever the rounding."""
     if len(knots) == 1:
-        return np.full(len(logits_r), knot_scores[0])
-    inside = np.clip(logits_r, knots[0], knots[-1])
-    left_r = np.clip(np.searchsorted(knots, inside, side="right") - 1, 0, len(knots) - 2)
-    steepness = np.diff(knot_scores) / np.diff(knots)
-    scores = knot_scores[left_r] + steepness[left_r] * (inside - knots[left_r])
-    limited: Floats = np.minimum(scores, knot_scores[left_r + 1])
+        return np.full(len(logits_r), heights[0])
+    left_r = np.clip(np.searchsorted(knots, logits_r, side="right") - 1, 0, len(knots) - 2)
+    steepness = np.diff(heights) / np.diff(knots)
+    reached = heights[left_r] + steepness[left_r] * (logits_r - knots[left_r])
+    following = heights[left_r + 1]
+    limited: Floats = np.where(
+        logits_r <= knots[left_r + 1], np.minimum(reached, following), np.maximum(reached, following)
+    )
     return limited

@@ -2,6 +2,8 @@
 
     platt     maximum likelihood (Platt 1999; without his smoothed targets, so that the mean score is the click rate:
               instead the slope has a weak normal prior around 1, which keeps it finite where the classes separate)
+    spline    Platt's line with bends: maximum likelihood too, a piece each between quantiles of the logits, none falling, and a
+              normal prior of each change of slope around 0 (after Lucena 2018, arXiv 1809.07751, whose splines are cubic)
     isotonic  monotone least squares, piecewise linear between knots at observed logits, its slope bounded. With a knot at
               every logit and no bound it is isotonic regression itself. The bound is there because a jump would turn
               the last bit of a float32 logit into another score, on another machine or beside another row.
@@ -12,7 +14,8 @@ Shape letters: R rows, K knots.
 from __future__ import annotations
 
 import math
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 
@@ -23,6 +26,8 @@ from components.errors import DataError
 
 _MAX_SHIFTS = 100
 _SMALLEST_SHIFT = 1e-15
+_MAX_GROUPS = 20_000
+_FARTHEST_SHIFT = 60.0  # of a logit: from one end of what float64 can tell apart to the other
 
 
 def fit_calibrator(
@@ -48,11 +53,11 @@ def fit_calibrator(
     clicks_r = np.asarray(clicks)[order].astype(np.float64)
     losses = cross_fit(logits_r, clicks_r, params)
     method = params.method if params.method != "auto" else min(METHODS, key=lambda name: losses[name])
-    slope, intercept, knots, knot_scores = _fit(method, logits_r, clicks_r, params)
+    slope, intercept, knots, heights = _fit(method, logits_r, clicks_r, params)
     facts = CalibrationFacts(
         method, params.method != "auto", negative_keep_rate, slope, intercept, num_rows, num_clicks, losses
     )
-    return Calibrator(facts, knots, knot_scores)
+    return Calibrator(facts, knots, heights)
 
 
 def cross_fit(logits_r: Floats, clicks_r: Floats, params: CalibrateParams) -> dict[Method, float]:
@@ -63,9 +68,9 @@ def cross_fit(logits_r: Floats, clicks_r: Floats, params: CalibrateParams) -> di
         scores_r = np.empty(len(clicks_r))
         for block in blocks:
             others = np.delete(np.arange(len(clicks_r)), block)
-            slope, intercept, knots, knot_scores = _fit(method, logits_r[others], clicks_r[others], params)
+            slope, intercept, knots, heights = _fit(method, logits_r[others], clicks_r[others], params)
             facts = CalibrationFacts(method, False, 1.0, slope, intercept, 0, 0, None)
-            scores_r[block] = Calibrator(facts, knots, knot_scores).apply(logits_r[block])
+            scores_r[block] = Calibrator(facts, knots, heights).apply(logits_r[block])
         losses[method] = metrics.log_loss(clicks_r, scores_r)
     return losses
 
@@ -73,10 +78,13 @@ def cross_fit(logits_r: Floats, clicks_r: Floats, params: CalibrateParams) -> di
 def _fit(
     method: Method, logits_r: Floats, clicks_r: Floats, params: CalibrateParams
 ) -> tuple[float, float, Floats, Floats]:
-    """Fit one method on already corrected logits: (slope, intercept, knots, knot scores)."""
+    """Fit one method on already corrected logits: (slope, intercept, knots, heights)."""
     none = np.empty(0)
     if method == "platt":
         return *fit_platt(logits_r, clicks_r, params.platt_slope_sd), none, none
+    if method == "spline":
+        pieces, bend_sd = params.spline_num_pieces, params.spline_bend_sd
+        return 1.0, 0.0, *fit_spline(logits_r, clicks_r, pieces, bend_sd, params.platt_slope_sd)
     if method == "isotonic":
         return 1.0, 0.0, *fit_isotonic(logits_r, clicks_r, params.isotonic_num_knots, params.isotonic_max_slope)
     return 1.0, 0.0, none, none
@@ -138,31 +146,26 @@ def fit_isotonic(logits_r: Floats, clicks_r: Floats, num_knots: int, max_slope: 
     from scipy.optimize import lsq_linear
 
     clipping = clipping_of(len(clicks_r))
-    knots = np.unique(np.quantile(logits_r, np.linspace(0.0, 1.0, num_knots), method="nearest"))
-    unique = np.unique(logits_r)
-    if len(unique) <= num_knots:
-        knots = unique
+    knots = _quantiles(logits_r, num_knots)
     if len(knots) == 1:
         return knots, np.clip(np.array([clicks_r.mean()]), clipping, 1.0 - clipping)
-    widths = np.diff(knots)
-    left_r = np.clip(np.searchsorted(knots, logits_r, side="right") - 1, 0, len(widths) - 1)
-    share_r = (logits_r - knots[left_r]) / widths[left_r]
+    places, size = _Places.of(logits_r, knots), len(knots)
+    left_r, share_r = places.left_r, places.share_r
     # Each row's score is a mix of its two knots' heights, so the normal matrix has three diagonals.
-    size = len(knots)
     gram = np.diag(np.bincount(left_r, (1 - share_r) ** 2, size) + np.bincount(left_r + 1, share_r**2, size))
     beside = np.bincount(left_r, share_r * (1 - share_r), size)[:-1]
     gram += np.diag(beside, 1) + np.diag(beside, -1)
-    moment = np.bincount(left_r, (1 - share_r) * clicks_r, size) + np.bincount(left_r + 1, share_r * clicks_r, size)
+    moment = places.sums(clicks_r)
     root = cholesky(gram, lower=True)
     from_rises = np.tril(np.ones((size, size)))
     lower = np.concatenate([[clipping], np.zeros(size - 1)])
-    upper = np.concatenate([[1.0 - clipping], np.minimum(max_slope * widths, 1.0)])
+    upper = np.concatenate([[1.0 - clipping], np.minimum(max_slope * np.diff(knots), 1.0)])
     found = lsq_linear(
         root.T @ from_rises, solve_triangular(root, moment, lower=True), bounds=(lower, upper), method="bvls", tol=1e-14
     )
     heights = np.cumsum(np.clip(found.x, lower, upper))
     # Clipping moves the mean a little; a level shift, which changes no slope, takes that back.
-    rows_of_knot = np.bincount(left_r, 1 - share_r, size) + np.bincount(left_r + 1, share_r, size)
+    rows_of_knot = places.sums(np.ones(len(clicks_r)))
     for _ in range(_MAX_SHIFTS):
         heights = np.clip(heights, clipping, 1.0 - clipping)
         shift = float(clicks_r.mean() - rows_of_knot @ heights / len(clicks_r))
@@ -170,3 +173,90 @@ def fit_isotonic(logits_r: Floats, clicks_r: Floats, num_knots: int, max_slope: 
             break
         heights = heights + shift
     return knots, np.clip(heights, clipping, 1.0 - clipping)
+
+
+def fit_spline(
+    logits_r: Floats, clicks_r: Floats, num_pieces: int, bend_sd: float, slope_sd: float
+) -> tuple[Floats, Floats]:
+    """Fit a rising piecewise linear function of the logit by maximum likelihood: (knots, the logits they become).
+
+    The pieces' slopes have a normal prior: their mean around 1, as Platt's slope, each change around 0. The level is free,
+    so the mean score is the click rate. Many rows stand in groups of neighbours, each by its mean logit.
+    """
+    from scipy.optimize import brentq, minimize
+
+    num_rows, clipping = len(clicks_r), clipping_of(len(clicks_r))
+    knots = _quantiles(logits_r, num_pieces + 1)
+    rate = float(np.clip(clicks_r.mean(), clipping, 1.0 - clipping))
+    if len(knots) == 1 or clicks_r.min() == clicks_r.max():
+        return knots[:1], np.array([math.log(rate / (1.0 - rate))])
+    widths, middle = np.diff(knots), len(knots) // 2
+    order = np.argsort(logits_r, kind="stable")
+    starts = np.linspace(0, num_rows, min(num_rows, _MAX_GROUPS), endpoint=False).astype(np.int64)
+    sizes_g = np.diff(starts, append=num_rows)
+    places = _Places.of(np.add.reduceat(logits_r[order], starts) / sizes_g, knots)
+    clicks_g = np.add.reduceat(clicks_r[order], starts)
+
+    def heights_of(point: Floats) -> Floats:
+        """From the level at the middle knot and the slopes."""
+        rises = np.concatenate([[0.0], np.cumsum(point[1:] * widths)])
+        heights: Floats = point[0] + rises - rises[middle]
+        return heights
+
+    def loss(point: Floats) -> tuple[float, Floats]:
+        line_g = places.mix(heights_of(point))
+        bends, off = np.diff(point[1:]) / bend_sd, (point[1:].mean() - 1.0) / slope_sd
+        total = sizes_g @ np.logaddexp(0.0, line_g) - clicks_g @ line_g + 0.5 * (bends @ bends + off**2)
+        pulls = places.sums(sizes_g * sigmoid(line_g) - clicks_g)
+        # A slope lifts all knots to its right; those left of the middle, which stays, sink instead.
+        of_slopes = widths * (np.cumsum(pulls[::-1])[::-1][1:] - pulls.sum() * (np.arange(len(widths)) < middle))
+        of_slopes += (np.diff(bends, prepend=0.0, append=0.0) * -1.0) / bend_sd + off / slope_sd / len(widths)
+        return float(total) / num_rows, np.concatenate([[pulls.sum()], of_slopes]) / num_rows
+
+    slope, intercept = fit_platt(logits_r, clicks_r, slope_sd)
+    start = np.concatenate([[intercept + slope * knots[middle]], np.full(len(widths), slope)])
+    found = minimize(
+        loss,
+        start,
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[(None, None)] + [(0.0, None)] * len(widths),
+        options={"maxiter": 1_000, "maxcor": 30, "ftol": 1e-15, "gtol": 1e-9},
+    )
+    heights = heights_of(found.x)
+    line_r = _Places.of(logits_r, knots).mix(heights)
+    shift = brentq(lambda by: float(sigmoid(line_r + by).mean()) - rate, -_FARTHEST_SHIFT, _FARTHEST_SHIFT, xtol=1e-14)
+    return knots, heights + shift
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Where R logits lie between K knots: the knot to the left, and how far on the way to the next, 0 to 1. (R,) each."""
+
+    left_r: np.ndarray[Any, np.dtype[np.int64]]
+    share_r: Floats
+    num_knots: int
+
+    @classmethod
+    def of(cls, logits_r: Floats, knots: Floats) -> Self:
+        left_r = np.clip(np.searchsorted(knots, logits_r, side="right") - 1, 0, len(knots) - 2)
+        return cls(left_r, (logits_r - knots[left_r]) / np.diff(knots)[left_r], len(knots))
+
+    def mix(self, heights: Floats) -> Floats:
+        """What the knots' heights (K,) make of each logit. (R,)"""
+        mixed: Floats = (1 - self.share_r) * heights[self.left_r] + self.share_r * heights[self.left_r + 1]
+        return mixed
+
+    def sums(self, values_r: Floats) -> Floats:
+        """Sum values up at the knots, each shared out between its two. (K,)"""
+        to_left = np.bincount(self.left_r, (1 - self.share_r) * values_r, self.num_knots)
+        to_right = np.bincount(self.left_r + 1, self.share_r * values_r, self.num_knots)
+        return np.asarray(to_left + to_right, dtype=np.float64)
+
+
+def _quantiles(logits_r: Floats, num_knots: int) -> Floats:
+    """At most so many logits, rising, as many rows between each two; all where there are no more."""
+    unique = np.unique(logits_r)
+    if len(unique) <= num_knots:
+        return unique
+    return np.unique(np.quantile(logits_r, np.linspace(0.0, 1.0, num_knots), method="nearest"))

@@ -8,9 +8,9 @@ from typing import Literal
 from components.errors import ConfigError
 from components.strict import Strict
 
-Method = Literal["identity", "platt", "isotonic"]
+Method = Literal["identity", "platt", "spline", "isotonic"]
 
-METHODS: tuple[Method, ...] = ("identity", "platt", "isotonic")
+METHODS: tuple[Method, ...] = ("identity", "platt", "spline", "isotonic")
 """From the simplest to the freest: of two with the same loss the simpler is taken."""
 
 
@@ -18,18 +18,22 @@ METHODS: tuple[Method, ...] = ("identity", "platt", "isotonic")
 class CalibrateParams(Strict):
     """How logits become scores, and how the scorer that does it runs.
 
-    method              "auto": the best by cross-fitted log loss; or one of "identity", "platt", "isotonic"
+    method              "auto": the best by cross-fitted log loss; or one of "identity", "platt", "spline", "isotonic"
     num_folds           contiguous blocks of calibrate rows in time order; each is scored by a fit on the others
-    platt_slope_sd      standard deviation of the prior of Platt's slope around 1
+    platt_slope_sd      standard deviation of the prior of Platt's slope around 1, and of the spline's mean slope
+    spline_num_pieces   at most so many straight pieces, with as many logits each
+    spline_bend_sd      standard deviation of the prior of each change of slope between two pieces around 0
     isotonic_num_knots  at most so many knots, at quantiles of the logits
     isotonic_max_slope  score per logit (a sigmoid's own is at most 0.25)
     num_threads         of the ONNX runtime for one scoring session
     batch_rows          rows scored at once, which bounds the memory
     """
 
-    method: Literal["auto", "identity", "platt", "isotonic"]
+    method: Literal["auto", "identity", "platt", "spline", "isotonic"]
     num_folds: int
     platt_slope_sd: float
+    spline_num_pieces: int
+    spline_bend_sd: float
     isotonic_num_knots: int
     isotonic_max_slope: float
     num_threads: int
@@ -40,6 +44,8 @@ class CalibrateParams(Strict):
         checks = {
             "num_folds >= 2": self.num_folds >= 2,
             "platt_slope_sd > 0": self.platt_slope_sd > 0,
+            "spline_num_pieces >= 1": self.spline_num_pieces >= 1,
+            "spline_bend_sd > 0": self.spline_bend_sd > 0,
             "isotonic_num_knots >= 2": self.isotonic_num_knots >= 2,
             "isotonic_max_slope > 0": self.isotonic_max_slope > 0,
             "num_threads >= 1": self.num_threads >= 1,
