@@ -17,7 +17,7 @@ export DO_NOT_TRACK := 1
 export GX_ANALYTICS_ENABLED := false
 export ITERATIVE_DO_NOT_TRACK := 1
 
-.PHONY: help setup run watch-next airflow night test test-servers check faults lock clean
+.PHONY: help setup run judge-anew watch-next airflow night test test-servers check faults lock clean
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -34,9 +34,14 @@ setup: .venv/.ready ## everything that run and test need, in .venv
 
 run: setup ## the whole line on the simulated log: repro, promote, serve the next days, watch, report
 	$(BIN)/dvc repro
-	$(PIPELINE) promote || [ $$? -eq 4 ]
+	$(PIPELINE) promote || { code=$$?; [ $$code -eq 4 ] || { [ $$code -eq 7 ] && $(MAKE) --no-print-directory judge-anew; }; }
 	@if $(PIPELINE) champion --json | grep -q '"version": "v'; then $(MAKE) --no-print-directory watch-next; \
 	  else echo "There is no champion, so nothing is served or watched."; $(PIPELINE) report; fi
+
+judge-anew: setup ## the champion of today is pinned, what was packed is evaluated against it, and promoted if it passes
+	$(PIPELINE) fetch --only champion
+	$(BIN)/dvc repro
+	$(PIPELINE) promote || [ $$? -eq 4 ]
 
 watch-next: setup ## the champion scores the next simulated days, and what was served is watched
 	$(PIPELINE) score --start $(NEXT_START) --end $(NEXT_END)

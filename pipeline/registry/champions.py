@@ -99,7 +99,8 @@ class Registry(Champions):
         if found != challenger.judged_against:
             raise RaceError(
                 f"{self.git}: the champion is {found or 'none'}, but the challenger was judged against "
-                f"{challenger.judged_against or 'none'}; fetch and evaluate again"
+                f"{challenger.judged_against or 'none'}; pin today's (python -m pipeline fetch --only champion), evaluate against "
+                "it (dvc repro, or another run under Airflow) and promote again: on a laptop `make judge-anew` does all three"
             )
         held = self.hold_in(clone)
         if held is not None and stage == PROD:
