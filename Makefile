@@ -34,7 +34,7 @@ setup: .venv/.ready ## everything that run and test need, in .venv
 
 run: setup ## the whole line on the simulated log: repro, promote, serve the next days, watch, report
 	$(BIN)/dvc repro
-	@$(PIPELINE) promote || { code=$$?; [ $$code -eq 4 ] || { [ $$code -eq 7 ] && $(MAKE) --no-print-directory judge-anew; }; }
+	@$(PIPELINE) promote || case $$? in 4) ;; 7) $(MAKE) --no-print-directory judge-anew ;; *) exit 1 ;; esac
 	@if ! grep -q '^log: simulated' params.yaml; then echo "Only a simulated log has days after its end to serve and watch."; $(PIPELINE) report; \
 	  elif $(PIPELINE) champion --json | grep -q '"version": "v'; then $(MAKE) --no-print-directory watch-next; \
 	  else echo "There is no champion, so nothing is served or watched."; $(PIPELINE) report; fi

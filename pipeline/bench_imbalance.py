@@ -2,7 +2,7 @@
 
 One ranker is trained on all rows as they are, on a share of the negatives, with weighted clicks and with the focal loss.
 Then its scores are held against the clicks and the true probabilities of test: as they come out, after the exact
-correction q = p / (p + (1 - p) / w), and after Platt's and isotonic calibration on top. Shape letter: R test rows.
+correction q = p / (p + (1 - p) / w), and after each calibration on top. Shape letter: R test rows.
 """
 
 from __future__ import annotations

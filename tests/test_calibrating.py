@@ -14,6 +14,7 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
 from components.calibrating import (
+    METHODS,
     CalibrateParams,
     CalibrationFacts,
     Calibrator,
@@ -137,6 +138,16 @@ def test_isotonic_never_rises_faster_than_its_bound_and_finds_a_curve_that_is_no
     assert np.abs(calibrator.apply(logits) - truth).mean() < 0.006
 
 
+def test_isotonic_is_chosen_for_a_step_that_no_line_takes_and_no_long_piece() -> None:
+    generator = np.random.default_rng(7)
+    logits = generator.normal(0.0, 10.0, 60_000)
+    truth = 0.1 + 0.4 * np.clip(logits, 0.0, 1.0)
+    clicks = (generator.random(len(logits)) < truth).astype(np.int8)
+    calibrator = fit_calibrator(logits, clicks, np.arange(len(logits)), 1.0, PARAMS)
+    assert calibrator.facts.method == "isotonic"
+    assert np.abs(calibrator.apply(logits) - truth).mean() < 0.006
+
+
 def test_a_ranker_that_needs_no_calibration_is_hardly_changed_and_a_bent_one_is_mended() -> None:
     straight = fit_calibrator(*distorted_log(1.0, 0.0, 30_000, seed=8), 1.0, PARAMS)
     logits, clicks, times = distorted_log(0.4, -1.0, 30_000, seed=8)
@@ -187,7 +198,7 @@ def any_calibrator(method: str, seed: int, keep_rate: float) -> Calibrator:
 
 
 @settings(deadline=None, max_examples=20)
-@given(st.sampled_from(["identity", "platt", "spline", "isotonic"]), st.integers(0, 10_000), st.floats(0.01, 1.0))
+@given(st.sampled_from(METHODS), st.integers(0, 10_000), st.floats(0.01, 1.0))
 def test_scores_lie_strictly_within_0_and_1_and_never_fall_where_logits_rise(
     method: str, seed: int, rate: float
 ) -> None:
@@ -200,7 +211,7 @@ def test_scores_lie_strictly_within_0_and_1_and_never_fall_where_logits_rise(
     assert (np.diff(scores) >= 0).all()
 
 
-@pytest.mark.parametrize("method", ["identity", "platt", "spline", "isotonic"])
+@pytest.mark.parametrize("method", METHODS)
 def test_a_logit_that_is_not_a_number_gets_the_click_rate_and_an_infinite_one_the_score_at_the_limit(
     method: str,
 ) -> None:
@@ -226,7 +237,7 @@ def test_classes_that_separate_completely_still_give_a_finite_line() -> None:
     assert 1 < calibrator.facts.slope < 100
 
 
-@pytest.mark.parametrize("method", ["identity", "platt", "spline", "isotonic"])
+@pytest.mark.parametrize("method", METHODS)
 def test_a_calibrator_reads_back_equal_and_writes_the_same_bytes(method: str, tmp_path: Path) -> None:
     calibrator = any_calibrator(method, 5, 0.5)
     for name in ("one", "two"):

@@ -197,33 +197,27 @@ def fit_spline(
     places = _Places.of(np.add.reduceat(logits_r[order], starts) / sizes_g, knots)
     clicks_g = np.add.reduceat(clicks_r[order], starts)
 
-    def heights_of(point: Floats) -> Floats:
-        """From the level at the middle knot and the slopes."""
-        rises = np.concatenate([[0.0], np.cumsum(point[1:] * widths)])
-        heights: Floats = point[0] + rises - rises[middle]
-        return heights
+    # Heights at the knots from the level at the middle one and the slopes.
+    lift = np.concatenate([np.ones((len(knots), 1)), np.tri(len(knots), len(widths), -1) * widths], axis=1)
+    lift[:, 1:] -= lift[middle, 1:]
 
     def loss(point: Floats) -> tuple[float, Floats]:
-        line_g = places.mix(heights_of(point))
+        line_g = places.mix(lift @ point)
         bends, off = np.diff(point[1:]) / bend_sd, (point[1:].mean() - 1.0) / slope_sd
         total = sizes_g @ np.logaddexp(0.0, line_g) - clicks_g @ line_g + 0.5 * (bends @ bends + off**2)
-        pulls = places.sums(sizes_g * sigmoid(line_g) - clicks_g)
-        # A slope lifts all knots to its right; those left of the middle, which stays, sink instead.
-        of_slopes = widths * (np.cumsum(pulls[::-1])[::-1][1:] - pulls.sum() * (np.arange(len(widths)) < middle))
-        of_slopes += (np.diff(bends, prepend=0.0, append=0.0) * -1.0) / bend_sd + off / slope_sd / len(widths)
-        return float(total) / num_rows, np.concatenate([[pulls.sum()], of_slopes]) / num_rows
+        gradient = lift.T @ places.sums(sizes_g * sigmoid(line_g) - clicks_g)
+        gradient[1:] += off / slope_sd / len(widths) - np.diff(bends, prepend=0.0, append=0.0) / bend_sd
+        return float(total) / num_rows, gradient / num_rows
 
-    slope, intercept = fit_platt(logits_r, clicks_r, slope_sd)
-    start = np.concatenate([[intercept + slope * knots[middle]], np.full(len(widths), slope)])
     found = minimize(
         loss,
-        start,
+        np.concatenate([[knots[middle]], np.ones(len(widths))]),  # the ranker's own probability
         jac=True,
         method="L-BFGS-B",
         bounds=[(None, None)] + [(0.0, None)] * len(widths),
         options={"maxiter": 1_000, "maxcor": 30, "ftol": 1e-15, "gtol": 1e-9},
     )
-    heights = heights_of(found.x)
+    heights = np.maximum.accumulate(lift @ found.x)  # a level piece may fall by a rounding
     line_r = _Places.of(logits_r, knots).mix(heights)
     shift = brentq(lambda by: float(sigmoid(line_r + by).mean()) - rate, -_FARTHEST_SHIFT, _FARTHEST_SHIFT, xtol=1e-14)
     return knots, heights + shift
