@@ -1,20 +1,22 @@
 """How fast a step of the search is, beside a plain supernet: `python -m pipeline bench search`.
 
-A step is one of alpha and beta and one of weights, 2 x batch rows, at Frappe's shape. Both supernets step in turn in one
-process, so that whatever else the machine does meets both alike; the fastest of the rounds counts.
+A step is one of alpha and beta and one of weights, 2 x batch rows, at Frappe's shape. Supernets step in turn in one
+process, so that whatever else the machine does meets all alike; the fastest of the rounds counts. Ours steps both ways that
+`search.kernels` knows, where the machine has a C compiler.
 """
 
 from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch.nn import functional
 
 from components.autopi.descending import descend
+from components.autopi.kernels import Kernels, can_compile
 from components.autopi.operators import PAPER_OPERATORS
 from components.autopi.supernet import Space, Supernet
 from components.stepping import keep_freed_memory
@@ -28,20 +30,24 @@ Step = Callable[[], None]
 
 
 def run_bench_search(num_rounds: int, threads: tuple[int, ...]) -> dict[str, Any]:
-    """Time `num_rounds` steps of both supernets at each number of threads.
+    """Time `num_rounds` steps of each supernet at each number of threads.
 
-    Gives ratio_<n>_thread(s), rows_per_second (ours, the most threads), rows_per_second_<n>_thread(s) and those of the
-    plain one; restores the number of threads.
+    Gives kernels (those of the figures without a name: "compiled", or "torch" where there is no C compiler),
+    ratio_<n>_thread(s), rows_per_second (ours, the most threads), rows_per_second_<n>_thread(s) and those of the plain one, and
+    ratio_torch_<n>_thread(s), without compiled kernels; restores the number of threads.
     """
     before = torch.get_num_threads()
-    keep_freed_memory()  # as every search does; it serves both
+    keep_freed_memory()  # as every search does; it serves all
+    kernels = Kernels(len(FRAPPE_FIELD_SIZES), SPACE.width) if can_compile() else None
     figures: dict[str, Any] = {"batch_rows": BATCH_ROWS, "device": "cpu", "gpu": _gpu_in_words()}
+    figures["kernels"] = "torch" if kernels is None else "compiled"
     try:
         for count in threads:
             torch.set_num_threads(count)
-            ours, plain = _time_in_turn(_our_step(), _plain_step(), num_rounds)
+            ours, by_torch, plain = _time_in_turn((_our_step(kernels), _our_step(None), _plain_step()), num_rounds)
             name = threads_in_words(count)
             figures[f"ratio_{name}"] = round(plain / ours, 2)
+            figures[f"ratio_torch_{name}"] = round(plain / by_torch, 2)
             figures[f"rows_per_second_{name}"] = round(2 * BATCH_ROWS / ours)
             figures[f"plain_rows_per_second_{name}"] = round(2 * BATCH_ROWS / plain)
             figures["rows_per_second"] = figures[f"rows_per_second_{name}"]
@@ -55,17 +61,17 @@ def threads_in_words(count: int) -> str:
     return f"{count}_thread" if count == 1 else f"{count}_threads"
 
 
-def _time_in_turn(first: Step, second: Step, num_rounds: int) -> tuple[float, float]:
+def _time_in_turn(steps: Sequence[Step], num_rounds: int) -> list[float]:
     """Seconds of the fastest of `num_rounds` steps of each, after one to warm up."""
-    best = [float("inf"), float("inf")]
+    best = [float("inf")] * len(steps)
     for round_number in range(num_rounds + 1):
-        for place, step in enumerate((first, second)):
+        for place, step in enumerate(steps):
             gc.collect()
             started = time.perf_counter()
             step()
             if round_number > 0:
                 best[place] = min(best[place], time.perf_counter() - started)
-    return best[0], best[1]
+    return best
 
 
 def _rows() -> tuple[torch.Tensor, torch.Tensor]:
@@ -74,9 +80,9 @@ def _rows() -> tuple[torch.Tensor, torch.Tensor]:
     return ids_bf.int(), torch.rand(BATCH_ROWS, generator=generator).round()
 
 
-def _our_step() -> Step:
+def _our_step(kernels: Kernels | None) -> Step:
     """As components.autopi.darts steps: no gradient is computed for what rests."""
-    supernet = Supernet(FRAPPE_FIELD_SIZES, SPACE, torch.Generator().manual_seed(1))
+    supernet = Supernet(FRAPPE_FIELD_SIZES, SPACE, torch.Generator().manual_seed(1), kernels)
     architecture = supernet.architecture_parameters()
     weights = [*supernet.weight_parameters(), *supernet.embedding_parameters()]
     alpha_optimizer = torch.optim.Adam(architecture, lr=1e-3, fused=True)

@@ -107,14 +107,15 @@ def _out(artifact: str) -> dict[str, Any]:
 
 
 def _files_under(modules: Iterable[str]) -> list[str]:
-    """The files of these component modules and of all that they import, directly or not."""
+    """The files of these component modules and of all that they import, directly or not, and what lies in C beside them."""
     import grimp
 
     graph = grimp.build_graph("components", cache_dir=None)
     roots = {name for module in modules for name in (module, *graph.find_descendants(module))}
     standing_on = set(roots).union(*(graph.find_upstream_modules(name) for name in roots)) if roots else set()
     packages = {name.rpartition(".")[0] for name in standing_on}
-    return sorted(str(_file_of(name)) for name in standing_on | packages if name)
+    in_c = {path for name in packages if name for path in Path(*name.split(".")).glob("*.[ch]")}
+    return sorted(str(path) for path in in_c | {_file_of(name) for name in standing_on | packages if name})
 
 
 def _file_of(module: str) -> Path:

@@ -39,6 +39,7 @@ PARAMS = SearchParams(
     skip_noise_share=0.03,
     cost_measure="flops",
     cost_price=0.0,
+    kernels="torch",
     checkpoint_seconds=0.0,
     terms=TermSearchParams(
         orders=(),

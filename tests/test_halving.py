@@ -210,7 +210,7 @@ def record(alpha: float, num_nodes: int = 2) -> EpochRecord:
 
 
 def test_strengths_of_a_record_are_those_of_the_supernet() -> None:
-    supernet = Supernet((3, 3), Space(("skip", "fm"), 2, 2, False), torch.Generator().manual_seed(1))
+    supernet = Supernet((3, 3), Space(("skip", "fm"), 2, 2, False), torch.Generator().manual_seed(1), None)
     written = record(0.7)
     with torch.no_grad():
         for name in ("alpha_interaction", "beta_interaction", "alpha_ensemble", "beta_ensemble"):

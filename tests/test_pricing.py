@@ -30,7 +30,7 @@ def params_of(measure: Literal["flops", "parameters"], price: float) -> SearchPa
 
 
 def supernet_of(num_nodes: int) -> Supernet:
-    return Supernet(FIELD_SIZES, Space(SPACE, num_nodes, 4, False), torch.Generator().manual_seed(1))
+    return Supernet(FIELD_SIZES, Space(SPACE, num_nodes, 4, False), torch.Generator().manual_seed(1), None)
 
 
 @pytest.mark.parametrize(("measure", "costs"), [("flops", FLOPS), ("parameters", PARAMETERS)])

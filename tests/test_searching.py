@@ -186,7 +186,9 @@ def test_every_strategy_can_be_named() -> None:
 def test_the_second_order_gradient_is_that_of_the_loss_one_step_ahead() -> None:
     """Against differences of L2(w - rate * step(w, a), a) in each direction of alpha and beta."""
     generator = torch.Generator().manual_seed(1)
-    supernet = Supernet((4, 5, 6), Space(("skip", "fm", "single_layer_perceptron"), 1, 3, False), generator).double()
+    supernet = Supernet(
+        (4, 5, 6), Space(("skip", "fm", "single_layer_perceptron"), 1, 3, False), generator, None
+    ).double()
     architecture = supernet.architecture_parameters()
     weights = [*supernet.weight_parameters(), *supernet.embedding_parameters()]
     for parameter in (*architecture, *weights):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from components.autopi.kernels import Kernels, can_compile
 from components.autopi.operators import OPERATORS, PAPER_OPERATORS
 from components.autopi.supernet import SkipNoise, Space, Supernet, edges_of
 from tests.plain_supernet import PlainSupernet, pair_weights
@@ -28,9 +29,16 @@ def _one_thread_in_double():
     torch.set_default_dtype(before)
 
 
-def twins(space: Space) -> tuple[Supernet, PlainSupernet, list]:
+WAYS = [
+    "torch",
+    pytest.param("compiled", marks=pytest.mark.skipif(not can_compile(), reason="no C compiler here")),
+]
+
+
+def twins(space: Space, way: str = "torch") -> tuple[Supernet, PlainSupernet, list]:
     generator = torch.Generator().manual_seed(1)
-    supernet = Supernet(FIELD_SIZES, space, generator)
+    kernels = Kernels(len(FIELD_SIZES), space.width) if way == "compiled" else None
+    supernet = Supernet(FIELD_SIZES, space, generator, kernels)
     for parameter in [*supernet.embedding_parameters(), *supernet.architecture_parameters()]:
         torch.nn.init.normal_(parameter, generator=generator)
     plain = PlainSupernet(FIELD_SIZES, space)
@@ -61,8 +69,9 @@ class PlannedNoise(SkipNoise):
 
 @pytest.mark.parametrize("space", SPACES, ids=lambda space: "+".join(space.operators))
 @pytest.mark.parametrize("is_noisy", [False, True])
-def test_logits_and_every_gradient_equal_the_plain_supernets(space: Space, is_noisy: bool) -> None:
-    supernet, plain, pairs = twins(space)
+@pytest.mark.parametrize("way", WAYS)
+def test_logits_and_every_gradient_equal_the_plain_supernets(space: Space, is_noisy: bool, way: str) -> None:
+    supernet, plain, pairs = twins(space, way)
     ids = rows(33)
     noise = PlannedNoise() if is_noisy else None
     logits = supernet(ids, 1.3, noise)
@@ -88,8 +97,9 @@ def test_both_have_as_many_parameters() -> None:
     assert sum(p.numel() for p in supernet.parameters()) == sum(p.numel() for p in plain.parameters())
 
 
-def test_in_use_both_normalise_by_the_same_running_statistics() -> None:
-    supernet, plain, _ = twins(SPACES[0])
+@pytest.mark.parametrize("way", WAYS)
+def test_in_use_both_normalise_by_the_same_running_statistics(way: str) -> None:
+    supernet, plain, _ = twins(SPACES[0], way)
     for count in (33, 20, 40):
         supernet(rows(count), 1.0, None)
         plain(rows(count), 1.0, None)
@@ -119,8 +129,9 @@ def test_a_high_temperature_makes_all_strengths_alike_and_a_low_one_decides() ->
     assert float(supernet.strength("interaction", 1e-3)[0].detach().max()) > 0.99
 
 
-def test_no_gradient_is_computed_for_what_rests() -> None:
-    supernet, _, _ = twins(SPACES[0])
+@pytest.mark.parametrize("way", WAYS)
+def test_no_gradient_is_computed_for_what_rests(way: str) -> None:
+    supernet, _, _ = twins(SPACES[0], way)
     architecture = supernet.architecture_parameters()
     weights = [*supernet.weight_parameters(), *supernet.embedding_parameters()]
     everything = list(supernet.parameters())

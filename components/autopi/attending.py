@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from components.autopi.kernels import Kernels
+
 # exp(80) is near float32's end and exp(-80) near its beginning; beyond, the largest score is subtracted first.
 SCORE_LIMIT = 80.0
 
@@ -27,6 +29,35 @@ def attend(x_fdb: torch.Tensor, pairing_edd: torch.Tensor) -> torch.Tensor:
         return (scores_fegb.softmax(2).unsqueeze(3) * x_fdb).sum(2)
     attended: torch.Tensor = _Attend.apply(x_fdb, pairing_edd)  # type: ignore[no-untyped-call]
     return attended
+
+
+def attend_by_kernels(
+    kernels: Kernels, x_fdb: torch.Tensor, pairing_edd: torch.Tensor, value_edd: torch.Tensor
+) -> torch.Tensor:
+    """What `attend` gives times V, by the compiled program: (F, D, B), M and V (E, D, D) -> (E, F, D, B)."""
+    attended: torch.Tensor = _AttendByKernels.apply(kernels, x_fdb, pairing_edd, value_edd)  # type: ignore[no-untyped-call]
+    return attended
+
+
+class _AttendByKernels(torch.autograd.Function):
+    """Forwards and backwards of `attend_by_kernels`."""
+
+    @staticmethod
+    def forward(ctx: Any, kernels: Kernels, *tensors: torch.Tensor) -> torch.Tensor:
+        x_fdb, pairing_edd, value_edd = (tensor.contiguous() for tensor in tensors)
+        ctx.kernels = kernels
+        ctx.save_for_backward(x_fdb, pairing_edd, value_edd)
+        return kernels.attend(x_fdb, pairing_edd, value_edd)
+
+    @staticmethod
+    def backward(ctx: Any, y_grad_efdb: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        _, needs_x, *needs_weights = ctx.needs_input_grad
+        x_fdb, pairing_edd, value_edd = ctx.saved_tensors
+        kernels: Kernels = ctx.kernels
+        grads = kernels.attend_backward(
+            x_fdb, pairing_edd, value_edd, y_grad_efdb.contiguous(), needs_x, any(needs_weights)
+        )
+        return None, *grads
 
 
 class _Attend(torch.autograd.Function):

@@ -14,7 +14,8 @@ import math
 import torch
 from torch import nn
 
-from components.autopi.results import Gated
+from components.autopi.kernels import Kernels
+from components.autopi.results import Viewed
 
 
 def uniform_weights(shape: tuple[int, ...], fan_in: int, generator: torch.Generator | None) -> nn.Parameter:
@@ -30,6 +31,9 @@ class Operator(nn.Module):
     """
 
     is_rectified = True
+
+    kernels: Kernels | None = None
+    """Compiled for this shape, where a supernet has them; None: torch does the work."""
 
     def __init__(self, num_fields: int, width: int, num_edges: int, generator: torch.Generator | None) -> None:
         """Draw the weights of every edge from `generator` (None: torch's default one)."""
@@ -51,8 +55,8 @@ class Operator(nn.Module):
         """Interact: (F, D, B) -> (E, F, D, B), or (1, F, D, B) without weights; before ReLU and batch norm."""
         raise NotImplementedError
 
-    def view_all(self, x_fdb: torch.Tensor) -> torch.Tensor | Gated:
-        """What `forward` yields, perhaps in factors."""
+    def view_all(self, x_fdb: torch.Tensor) -> Viewed:
+        """What `forward` yields, perhaps in parts; without its bias only where there are kernels, which add it as they go."""
         viewed: torch.Tensor = self(x_fdb)
         return viewed
 

@@ -16,7 +16,7 @@ from components.encoding import Encoded
 from components.workbench import Workbench
 
 # The files whose text decides what a step computes.
-_CODE = ("autopi/*.py", "batching.py", "rankers/*.py", "metrics.py", "stepping.py", "averaging.py")
+_CODE = ("autopi/*.py", "autopi/*.[ch]", "batching.py", "rankers/*.py", "metrics.py", "stepping.py", "averaging.py")
 
 
 def identity_of(encoded: Encoded, params: SearchParams, workbench: Workbench) -> dict[str, Any]:

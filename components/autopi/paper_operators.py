@@ -9,9 +9,10 @@ import math
 
 import torch
 
-from components.autopi.attending import attend
+from components.autopi.attending import attend, attend_by_kernels
 from components.autopi.edge_operator import AllFieldsOperator, Operator, uniform_weights
-from components.autopi.results import Gated
+from components.autopi.multiplying import multiply_others
+from components.autopi.results import Biased, Gated
 
 # FiBiNET's reduction in the squeeze-and-excitation layer: H = F / 3.
 SENET_REDUCTION = 3
@@ -73,6 +74,8 @@ class SelfAttention(Operator):
     def forward(self, x_fdb: torch.Tensor) -> torch.Tensor:
         """See Operator; Q and K are multiplied first, and V is applied after the weighted sum: the same, but cheaper."""
         pairing_edd = torch.matmul(self.query_edd.transpose(1, 2), self.key_edd) / math.sqrt(self.width)
+        if self.kernels is not None:
+            return attend_by_kernels(self.kernels, x_fdb, pairing_edd, self.value_edd)
         return torch.matmul(self.value_edd, attend(x_fdb, pairing_edd)).transpose(0, 1)
 
     def count_flops(self) -> int:
@@ -90,6 +93,8 @@ class FactorizationMachine(Operator):
 
     def forward(self, x_fdb: torch.Tensor) -> torch.Tensor:
         """See Operator."""
+        if self.kernels is not None:
+            return multiply_others(self.kernels, x_fdb).unsqueeze(0)
         return (x_fdb * (x_fdb.sum(0, keepdim=True) - x_fdb)).unsqueeze(0)
 
     def count_flops(self) -> int:
@@ -103,6 +108,14 @@ class SingleLayerPerceptron(AllFieldsOperator):
     def forward(self, x_fdb: torch.Tensor) -> torch.Tensor:
         """See Operator."""
         return self.mix(x_fdb)
+
+    def view_all(self, x_fdb: torch.Tensor) -> torch.Tensor | Biased:
+        """See Operator."""
+        if self.kernels is None:
+            return self(x_fdb)  # type: ignore[no-any-return]
+        shape = (self.num_edges, self.num_fields, self.width)
+        mixed = torch.mm(self.weight.flatten(0, 1), x_fdb.flatten(0, 1))
+        return Biased(mixed.view(*shape, -1), self.bias.view(shape))
 
     def count_flops(self) -> int:
         """The mixture alone."""
@@ -123,6 +136,14 @@ class Convolution1d(Operator):
         """See Operator."""
         mixed = torch.addmm(self.bias_ef.reshape(-1, 1), self.weight_eff.flatten(0, 1), x_fdb.flatten(1, 2))
         return mixed.view(self.num_edges, self.num_fields, self.width, -1)
+
+    def view_all(self, x_fdb: torch.Tensor) -> torch.Tensor | Biased:
+        """See Operator."""
+        if self.kernels is None:
+            return self(x_fdb)  # type: ignore[no-any-return]
+        shape = (self.num_edges, self.num_fields, self.width)
+        mixed = torch.mm(self.weight_eff.flatten(0, 1), x_fdb.flatten(1, 2))
+        return Biased(mixed.view(*shape, -1), self.bias_ef.unsqueeze(2).expand(shape))
 
     def count_flops(self) -> int:
         """One matrix product and the bias."""

@@ -21,6 +21,28 @@ class Gated(NamedTuple):
     gates_efb: torch.Tensor
 
 
+class Biased(NamedTuple):
+    """An operator's result before its bias (V, F, D), the same for all rows, is added to y (V, F, D, B)."""
+
+    y_vfdb: torch.Tensor
+    bias_vfd: torch.Tensor
+
+
+Viewed = Tensor | Biased | Gated
+
+
+def in_full(result: Viewed) -> Tensor:
+    """y itself, (V, F, D, B)."""
+    if isinstance(result, Gated):
+        return result.base_fdb * result.gates_efb.unsqueeze(2)
+    return result.y_vfdb + result.bias_vfd.unsqueeze(3) if isinstance(result, Biased) else result
+
+
+def second_of(result: Viewed) -> str | None:
+    """What a result's second factor is, "bias" or "gates"; None: y is its only one."""
+    return "gates" if isinstance(result, Gated) else "bias" if isinstance(result, Biased) else None
+
+
 class Result(Protocol):
     """One operator's y on the way to batch norm and back, handled for one edge and a few fields at a time."""
 

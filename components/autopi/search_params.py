@@ -96,6 +96,8 @@ class SearchParams(Strict):
     cost_measure         what is paid for: "flops" (operations for one row) or "parameters", both beside the embeddings
     cost_price           per million of that: nats added to the loss by which alpha and beta learn and to the tune log loss that
                          chooses the epoch, and as much taken off a candidate's AUC; 0: quality alone decides
+    kernels              what does most of a supernet's work on a CPU: "torch", or "compiled", a C program made for the log's shape
+                         as the search begins (needs `cc`), in less than half the time; both the same but for rounding
     checkpoint_seconds   at most so long between two checkpoints within an epoch
     terms                see TermSearchParams; `random` draws any number blindly, the other strategies have none
     trial                see TrialParams
@@ -126,6 +128,7 @@ class SearchParams(Strict):
     skip_noise_share: float
     cost_measure: Literal["flops", "parameters"]
     cost_price: float
+    kernels: Literal["torch", "compiled"]
     checkpoint_seconds: float
     terms: TermSearchParams
     trial: TrialParams

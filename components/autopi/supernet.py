@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from components.autopi.architecture import NUM_INPUTS
+from components.autopi.kernels import Kernels
 from components.autopi.mixing import Mixture
 from components.autopi.network import dual_embeddings, input_norm
 from components.autopi.operators import OPERATORS, Operator, Skip, uniform_weights
@@ -38,14 +39,18 @@ def edges_of(cell: str, num_nodes: int) -> list[tuple[int, int]]:
 class SourceEdges(nn.Module):
     """All operators on all edges that leave one node."""
 
-    def __init__(self, space: Space, num_fields: int, num_edges: int, generator: torch.Generator) -> None:
+    def __init__(
+        self, space: Space, num_fields: int, num_edges: int, generator: torch.Generator, kernels: Kernels | None
+    ) -> None:
         """Make the weights of each operator for every edge."""
         super().__init__()
         self.operators = nn.ModuleList(
             OPERATORS[name](num_fields, space.width, num_edges, generator) for name in space.operators
         )
         made = [operator for operator in self.operators if isinstance(operator, Operator)]
-        self.mixture = Mixture([op.is_rectified for op in made], [op.num_views for op in made], num_fields)
+        self.mixture = Mixture([op.is_rectified for op in made], [op.num_views for op in made], num_fields, kernels)
+        for operator in made:
+            operator.kernels = kernels
 
     def forward(
         self, x_fdb: torch.Tensor, strength_eo: torch.Tensor, skip_noise_fdb: torch.Tensor | None
@@ -63,7 +68,9 @@ class SourceEdges(nn.Module):
 class SupernetCell(nn.Module):
     """One cell: `num_inputs` given nodes, N inner nodes, an edge from every earlier node to each of them."""
 
-    def __init__(self, cell: str, space: Space, num_fields: int, generator: torch.Generator) -> None:
+    def __init__(
+        self, cell: str, space: Space, num_fields: int, generator: torch.Generator, kernels: Kernels | None
+    ) -> None:
         """Make the weights of every edge."""
         super().__init__()
         self.num_inputs = NUM_INPUTS[cell]
@@ -76,7 +83,9 @@ class SupernetCell(nn.Module):
         ]
         for source, numbers in enumerate(leaving):
             self.register_buffer(f"leaving_{source}", torch.tensor(numbers), persistent=False)
-        self.sources = nn.ModuleList(SourceEdges(space, num_fields, len(numbers), generator) for numbers in leaving)
+        self.sources = nn.ModuleList(
+            SourceEdges(space, num_fields, len(numbers), generator, kernels) for numbers in leaving
+        )
 
     def forward(
         self, inputs: Sequence[torch.Tensor], strength_eo: torch.Tensor, noise: SkipNoise | None
@@ -115,15 +124,20 @@ class SkipNoise:
 class Supernet(nn.Module):
     """ids -> logits through all architectures of the space at once."""
 
-    def __init__(self, field_sizes: tuple[int, ...], space: Space, generator: torch.Generator) -> None:
-        """Make embeddings, weights, and alpha and beta at zero (every choice alike)."""
+    def __init__(
+        self, field_sizes: tuple[int, ...], space: Space, generator: torch.Generator, kernels: Kernels | None
+    ) -> None:
+        """Make embeddings, weights, and alpha and beta at zero (every choice alike).
+
+        `kernels`, compiled for as many fields of the space's width, do most of the work on a CPU; None: torch does all of it.
+        """
         super().__init__()
         num_fields, width, num_nodes = len(field_sizes), space.width, space.num_nodes
         self.space = space
         self.embedding_1, self.embedding_2 = dual_embeddings(field_sizes, width, space.is_normalised, generator)
         self.norm_1, self.norm_2 = (input_norm(num_fields, space.is_normalised) for _ in range(2))
-        self.interaction = SupernetCell("interaction", space, num_fields, generator)
-        self.ensemble = SupernetCell("ensemble", space, num_fields, generator)
+        self.interaction = SupernetCell("interaction", space, num_fields, generator, kernels)
+        self.ensemble = SupernetCell("ensemble", space, num_fields, generator, kernels)
         self.join_weight = uniform_weights((num_fields, num_nodes * num_fields), num_nodes * num_fields, generator)
         self.join_bias = uniform_weights((num_fields, 1), num_nodes * num_fields, generator)
         self.output_weight = uniform_weights(
