@@ -39,6 +39,14 @@ def test_reading_the_plan_imports_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_editing_what_is_written_in_c_runs_a_search_again() -> None:
+    text = (ROOT / "dvc.yaml").read_text()
+    search = text[text.index("\n  search:") : text.index("\n  train:")]
+    in_c = [path.relative_to(ROOT).as_posix() for path in (ROOT / "components").rglob("*.[ch]")]
+    assert in_c
+    assert all(f"- {path}\n" in search for path in in_c)
+
+
 def test_editing_the_watch_does_not_run_a_search_again() -> None:
     text = (ROOT / "dvc.yaml").read_text()
     search = text[text.index("\n  search:") : text.index("\n  train:")]
