@@ -186,7 +186,9 @@ def _compile(num_fields: int, width: int, number: str) -> _Program:
         shape = (f"-DFIELDS={num_fields}", f"-DWIDTH={width}", f"-DREAL={number}")
         command = [COMPILER, *_FLAGS, *shape, *(str(folder / name) for name in _SOURCES), "-o", str(library), "-lm"]
         where = "params.yaml [search] kernels: 'compiled'"
-        instead = "set search.kernels to 'torch', which gives the same but for rounding, and takes nearly twice the time"
+        instead = (
+            "set search.kernels to 'torch', which gives the same but for rounding, and takes nearly twice the time"
+        )
         try:
             subprocess.run(command, check=True, capture_output=True, text=True)
         except FileNotFoundError:
