@@ -8,6 +8,7 @@ import math
 import pytest
 import torch
 
+from components.autopi.kernels import Kernels, can_compile
 from components.autopi.mixing import EPSILON, Mixture
 from components.autopi.operators import OPERATORS, Operator
 
@@ -299,24 +300,31 @@ def mixed_by_hand(
     return total
 
 
-def mixture_case() -> tuple[Mixture, list[torch.Tensor], list[bool], torch.Tensor]:
+@pytest.fixture(params=["torch", "compiled"])
+def kernels(request: pytest.FixtureRequest) -> Kernels | None:
+    if request.param == "compiled" and not can_compile():
+        pytest.skip("no C compiler (cc) on this machine")
+    return Kernels(FIELDS, WIDTH) if request.param == "compiled" else None
+
+
+def mixture_case(kernels: Kernels | None) -> tuple[Mixture, list[torch.Tensor], list[bool], torch.Tensor]:
     generator = torch.Generator().manual_seed(3)
     shapes = [(1, FIELDS, WIDTH, ROWS), (EDGES, FIELDS, WIDTH, ROWS), (1, FIELDS, WIDTH, ROWS)]
     viewed = [torch.randn(shape, dtype=torch.float64, generator=generator) for shape in shapes]
     strength_eo = torch.rand(EDGES, 3, dtype=torch.float64, generator=generator)
     rectified = [False, True, True]
-    return Mixture(rectified, [1, EDGES, 1], FIELDS).double(), viewed, rectified, strength_eo
+    return Mixture(rectified, [1, EDGES, 1], FIELDS, kernels).double(), viewed, rectified, strength_eo
 
 
-def test_a_mixture_is_the_weighted_sum_of_what_batch_norm_makes_of_each_operator() -> None:
-    mixture, viewed, rectified, strength_eo = mixture_case()
+def test_a_mixture_is_the_weighted_sum_of_what_batch_norm_makes_of_each_operator(kernels: Kernels | None) -> None:
+    mixture, viewed, rectified, strength_eo = mixture_case(kernels)
     parts = mixture([y.clone() for y in viewed], strength_eo)
     for edge in range(EDGES):
         torch.testing.assert_close(parts[edge], mixed_by_hand(viewed, rectified, strength_eo, edge))
 
 
-def test_the_gradient_of_a_mixture_is_that_of_finite_differences() -> None:
-    mixture, viewed, _, strength_eo = mixture_case()
+def test_the_gradient_of_a_mixture_is_that_of_finite_differences(kernels: Kernels | None) -> None:
+    mixture, viewed, _, strength_eo = mixture_case(kernels)
 
     def run(strength_eo: torch.Tensor, *viewed: torch.Tensor) -> tuple[torch.Tensor, ...]:
         return mixture([y.clone() for y in viewed], strength_eo)
@@ -325,8 +333,8 @@ def test_the_gradient_of_a_mixture_is_that_of_finite_differences() -> None:
     assert torch.autograd.gradcheck(run, inputs)
 
 
-def test_a_mixture_in_use_normalises_by_what_it_has_seen() -> None:
-    mixture, viewed, _, strength_eo = mixture_case()
+def test_a_mixture_in_use_normalises_by_what_it_has_seen(kernels: Kernels | None) -> None:
+    mixture, viewed, _, strength_eo = mixture_case(kernels)
     for _ in range(300):
         mixture([y.clone() for y in viewed], strength_eo)
     learned = mixture([y.clone() for y in viewed], strength_eo)
