@@ -37,7 +37,7 @@ class Factors:
     """One operator's y on the way to batch norm and back: y (V, F, D, B), perhaps with a bias (V, F, D) that is still to be added,
     or base (F, D, B) and gates (E, F, B), whose product it is.
 
-    mean, scale   (V, F), y's mean and 1 / standard deviation, written by `mix` and read by `mix_backward`
+    mean, scale   (V, F), y's mean and 1 / standard deviation, written by `mix` that measures and read by `mix_backward`
     y_grad, bias_grad, gates_grad   like y, bias and gates, written by `mix_backward`; None: not asked for
     """
 
@@ -126,18 +126,19 @@ class Kernels:
         self._multiply("multiply_others_backward", x_fdb, y_grad_fdb, x_grad_fdb)
         return x_grad_fdb
 
-    def mix(self, results: Sequence[Factors], strength_eo: torch.Tensor, epsilon: float) -> torch.Tensor:
-        """The weighted sums of normalised y, rectified where it must be, (E, F, D, B); writes every mean and scale."""
-        num_rows = results[0].y.shape[-1]
-        parts_efdb = strength_eo.new_empty(len(strength_eo), self._num_fields, self._width, num_rows)
+    def mix(
+        self, results: Sequence[Factors], strength_eo: torch.Tensor, epsilon: float, measures: bool
+    ) -> torch.Tensor:
+        """The weighted sums of normalised y, rectified where it must be, (E, F, D, B).
+
+        `measures`: by y's own mean and scale, which are written; else by those that the results bring.
+        """
+        num_edges, num_rows = len(strength_eo), results[0].y.shape[-1]
+        parts_efdb = strength_eo.new_empty(num_edges, self._num_fields, self._width, num_rows)
         mix = self._program(strength_eo.dtype).mix
         given = (_results(results), *_numbers(len(results)), *_addresses(strength_eo), ctypes.c_double(epsilon))
-
-        def work(start: int, end: int) -> int:
-            status: int = mix(*given, *_addresses(parts_efdb), *_numbers(len(strength_eo), num_rows, start, end))
-            return status
-
-        _share(work, self._num_fields, 1)
+        numbers = (*_addresses(parts_efdb), *_numbers(int(measures), num_edges, num_rows))
+        _share(lambda start, end: mix(*given, *numbers, *_numbers(start, end)), self._num_fields, 1)
         return parts_efdb
 
     def mix_backward(

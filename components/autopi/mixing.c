@@ -115,9 +115,10 @@ INLINE void add_up_at(const struct share *shares, long num_results, REAL shift, 
   EACH put(part + i + s * LANES, count - s * LANES, total[s]);
 }
 
-/* Writes what each edge adds to its target, parts (E, F, D, B), fields `from` to `to`, and every result's mean and scale. */
-int mix(const struct result *results, long num_results, const REAL *strength_eo, double epsilon, REAL *parts_efdb, long num_edges,
-        long num_rows, long from, long to) {
+/* Writes what each edge adds to its target, parts (E, F, D, B), fields `from` to `to`, and, where it measures, every result's
+   mean and scale, which are given else. */
+int mix(const struct result *results, long num_results, const REAL *strength_eo, double epsilon, REAL *parts_efdb, long measures,
+        long num_edges, long num_rows, long from, long to) {
   long length = D * num_rows;
   struct share *shares = malloc(num_results * sizeof(struct share));
   REAL *sums_o2b = malloc(num_results * 2 * num_rows * sizeof(REAL));
@@ -128,7 +129,7 @@ int mix(const struct result *results, long num_results, const REAL *strength_eo,
       for (long o = 0; o < num_results; o++) {
         struct share *of = shares + o;
         *of = share_of(results + o, e, num_edges, f, num_rows);
-        if (e == 0 || of->is_own) {
+        if (measures && (e == 0 || of->is_own)) {
           REAL sum, square, *sum_b = sums_o2b + o * 2 * num_rows;
           if (of->gates && e == 0) measure_width(of, num_rows, sum_b, sum_b + num_rows);
           if (of->gates) measure_gated(of->gates, sum_b, sum_b + num_rows, num_rows, &sum, &square);
@@ -149,8 +150,7 @@ int mix(const struct result *results, long num_results, const REAL *strength_eo,
         for (; b < num_rows; b += LANES) add_up_at(shares, num_results, shift, part, i + b, b, 1, num_rows - b);
       }
     }
-  free(shares);
-  free(sums_o2b);
+  free(shares), free(sums_o2b);
   return is_short;
 }
 
@@ -293,9 +293,6 @@ int mix_backward(const struct result *results, long num_results, const REAL *str
       if (!shares[o].gates && !shares[o].is_own && shares[o].y_grad)
         finish_shared(shares + o, of_shared_o2[2 * o], of_shared_o2[2 * o + 1], length);
   }
-  free(shares);
-  free(dots);
-  free(of_shared_o2);
-  free(rows_o5b);
+  free(shares), free(dots), free(of_shared_o2), free(rows_o5b);
   return is_short;
 }

@@ -56,6 +56,8 @@ class Mixture(nn.Module):
                 self._kernels, strength_eo, self.is_rectified, seconds, running, *factors
             )
             return parts
+        if self._kernels is not None and not torch.is_grad_enabled():
+            return self._use(self._kernels, viewed, strength_eo, running)
         total: torch.Tensor | float = 0.0
         for number, result in enumerate(viewed):
             y = in_full(result)
@@ -66,6 +68,19 @@ class Mixture(nn.Module):
             total = total + normed * strength_eo[:, number, None, None, None]
         assert isinstance(total, torch.Tensor)
         return total.unbind(0)
+
+    def _use(
+        self,
+        kernels: Kernels,
+        viewed: Sequence[Viewed],
+        strength_eo: torch.Tensor,
+        running: Sequence[tuple[torch.Tensor, torch.Tensor]],
+    ) -> tuple[torch.Tensor, ...]:
+        factors = [factor.contiguous() for result in viewed for factor in self._factors(result)]
+        means, scales = [mean for mean, _ in running], [(var + EPSILON).rsqrt() for _, var in running]
+        seconds = [second_of(result) for result in viewed]
+        results = _factors_of(seconds, factors, [None] * len(factors), self.is_rectified, means, scales)
+        return kernels.mix(results, strength_eo.contiguous(), EPSILON, measures=False).unbind(0)
 
     def _factors(self, result: Viewed) -> tuple[torch.Tensor, ...]:
         if isinstance(result, torch.Tensor):
@@ -172,7 +187,7 @@ class _MixByKernels(torch.autograd.Function):
         means = [torch.empty_like(mean_vf) for mean_vf, _ in running]
         scales = [torch.empty_like(mean_vf) for mean_vf, _ in running]
         results = _factors_of(seconds, factors, [None] * len(factors), is_rectified, means, scales)
-        parts_efdb = kernels.mix(results, strength_eo, EPSILON)
+        parts_efdb = kernels.mix(results, strength_eo, EPSILON, measures=True)
         _follow(running, means, scales, factors[0].shape[-2] * factors[0].shape[-1])
         ctx.save_for_backward(strength_eo, *means, *scales, *factors)
         ctx.kernels, ctx.is_rectified, ctx.seconds = kernels, is_rectified, seconds
