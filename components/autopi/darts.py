@@ -275,9 +275,7 @@ class DartsSearch:
             self.workbench.progress(0, self.params.max_epochs * self.steps_per_epoch, text)
 
         if self.params.kernels == "torch" and self.device.type == "cpu" and can_compile():
-            say(
-                "search.kernels 'compiled' takes little more than half the time, and this machine has the compiler for it"
-            )
+            say("search.kernels 'compiled' takes less than half the time, and this machine has the compiler for it")
         found = load_checkpoint(self.workbench.checkpoints, self._identity, self.workbench.resume, say)
         if found is None:
             return

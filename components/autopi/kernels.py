@@ -26,6 +26,7 @@ from components.errors import ConfigError
 COMPILER = "cc"
 _FLAGS = ("-O3", "-march=native", "-std=gnu11", "-Wno-psabi", "-fPIC", "-shared")
 _SOURCES = ("attending.c", "multiplying.c", "mixing.c")
+_TENSORS = ("y", "bias", "gates", "mean", "scale", "y_grad", "bias_grad", "gates_grad")  # of `struct result`
 _NUMBERS = {torch.float32: "float", torch.float64: "double"}
 
 # Rows, or places of a field, that one thread takes at a time; attention's gradients of weights are summed up within them first.
@@ -50,9 +51,6 @@ class Factors:
     y_grad: torch.Tensor | None
     bias_grad: torch.Tensor | None
     gates_grad: torch.Tensor | None
-
-
-_TENSORS = ("y", "bias", "gates", "mean", "scale", "y_grad", "bias_grad", "gates_grad")
 
 
 class _Result(ctypes.Structure):
@@ -188,7 +186,7 @@ def _compile(num_fields: int, width: int, number: str) -> _Program:
         command = [COMPILER, *_FLAGS, *shape, *(str(folder / name) for name in _SOURCES), "-o", str(library), "-lm"]
         where = "params.yaml [search] kernels: 'compiled'"
         instead = (
-            "set search.kernels to 'torch', which gives the same but for rounding, and takes nearly twice the time"
+            "set search.kernels to 'torch', which gives the same but for rounding, and takes more than twice the time"
         )
         try:
             subprocess.run(command, check=True, capture_output=True, text=True)
