@@ -1,4 +1,4 @@
-/* What attending.c and mixing.c are written in: vectors of rows.
+/* What attending.c, multiplying.c and mixing.c are written in: vectors of rows.
 
    Compiled by kernels.py for one log's shape and one type of number: -DFIELDS= -DWIDTH= -DREAL=. Tensors lie as in the rest
    of this folder, the batch as the last axis; a vector holds 16 (float) or 8 (double) rows of one field and place, whatever
@@ -21,7 +21,6 @@ typedef __typeof__((v){0} < (v){0}) mask;
 
 INLINE v pick(mask condition, v yes, v no) { return (v)((condition & (mask)yes) | (~condition & (mask)no)); }
 INLINE v larger(v bound, v value) { return pick(bound > value, bound, value); } /* a value that is no number stays one */
-INLINE long least(long a, long b) { return a < b ? a : b; }
 
 /* The vector at `from`, of which `count` places are there; the others are 0. */
 INLINE v get(const REAL *from, long count) {
