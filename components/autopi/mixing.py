@@ -32,7 +32,7 @@ class Mixture(nn.Module):
     ) -> None:
         """`num_views` says for each operator how many different y it yields: one for each edge, or 1 for all of them.
 
-        `kernels` do the work while training; where there are none, torch does.
+        `kernels` do the work while training, and in use where no gradient is asked for; where there are none, torch does all of it.
         """
         super().__init__()
         self.is_rectified = tuple(is_rectified)
