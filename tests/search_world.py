@@ -8,14 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from components.autopi.architecture import FoundArchitecture
+from components.autopi.kernels import Kernels, can_compile
 from components.autopi.operators import PAPER_OPERATORS
 from components.autopi.search_params import SearchParams, TermSearchParams, TrialParams
 from components.autopi.searching import search_architecture
 from components.errors import Stopped
 from components.stepping import TermLearning
 from components.workbench import Workbench
+
+needs_compiler = pytest.mark.skipif(not can_compile(), reason="no C compiler (cc) on this machine")
+# What search.kernels may be, for parametrize.
+WAYS = ["torch", pytest.param("compiled", marks=needs_compiler)]
 
 PARAMS = SearchParams(
     strategy="darts",
@@ -128,3 +134,8 @@ def stopped_at_random(
             return search_architecture(log, params, bench(folder, stop)), exit_codes
         except Stopped as stopped:
             exit_codes.append(stopped.exit_code)
+
+
+def kernels_of(way: str, num_fields: int, width: int) -> Kernels | None:
+    """What a supernet is given for one of WAYS."""
+    return Kernels(num_fields, width) if way == "compiled" else None

@@ -12,17 +12,17 @@ import torch
 
 from components.autopi import kernels as kernels_module
 from components.autopi.attending import attend, attend_by_kernels
-from components.autopi.kernels import Kernels, can_compile
+from components.autopi.kernels import Kernels
 from components.autopi.mixing import Mixture
 from components.autopi.multiplying import multiply_others
 from components.autopi.results import Biased, Gated
 from components.autopi.searching import search_architecture
 from components.errors import ConfigError
-from tests.search_world import PARAMS, Log, bench, stopped_at_random
+from tests.search_world import PARAMS, Log, bench, needs_compiler, stopped_at_random
 
 F, D, E = 6, 7, 3
 COMPILED = dataclasses.replace(PARAMS, kernels="compiled")
-pytestmark = pytest.mark.skipif(not can_compile(), reason="no C compiler (cc) on this machine")
+pytestmark = needs_compiler
 
 
 @pytest.fixture(scope="module")

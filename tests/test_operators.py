@@ -8,9 +8,10 @@ import math
 import pytest
 import torch
 
-from components.autopi.kernels import Kernels, can_compile
+from components.autopi.kernels import Kernels
 from components.autopi.mixing import EPSILON, Mixture
 from components.autopi.operators import OPERATORS, Operator
+from tests.search_world import WAYS, kernels_of
 
 FIELDS, WIDTH, EDGES, ROWS = 4, 3, 2, 5
 
@@ -300,11 +301,9 @@ def mixed_by_hand(
     return total
 
 
-@pytest.fixture(params=["torch", "compiled"])
+@pytest.fixture(params=WAYS)
 def kernels(request: pytest.FixtureRequest) -> Kernels | None:
-    if request.param == "compiled" and not can_compile():
-        pytest.skip("no C compiler (cc) on this machine")
-    return Kernels(FIELDS, WIDTH) if request.param == "compiled" else None
+    return kernels_of(request.param, FIELDS, WIDTH)
 
 
 def mixture_case(kernels: Kernels | None) -> tuple[Mixture, list[torch.Tensor], list[bool], torch.Tensor]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from components.autopi.kernels import Kernels, can_compile
 from components.autopi.operators import OPERATORS, PAPER_OPERATORS
 from components.autopi.supernet import SkipNoise, Space, Supernet, edges_of
 from tests.plain_supernet import PlainSupernet, pair_weights
+from tests.search_world import WAYS, kernels_of
 
 FIELD_SIZES = (5, 6, 7, 4)
 SPACES = [
@@ -29,16 +29,9 @@ def _one_thread_in_double():
     torch.set_default_dtype(before)
 
 
-WAYS = [
-    "torch",
-    pytest.param("compiled", marks=pytest.mark.skipif(not can_compile(), reason="no C compiler here")),
-]
-
-
 def twins(space: Space, way: str = "torch") -> tuple[Supernet, PlainSupernet, list]:
     generator = torch.Generator().manual_seed(1)
-    kernels = Kernels(len(FIELD_SIZES), space.width) if way == "compiled" else None
-    supernet = Supernet(FIELD_SIZES, space, generator, kernels)
+    supernet = Supernet(FIELD_SIZES, space, generator, kernels_of(way, len(FIELD_SIZES), space.width))
     for parameter in [*supernet.embedding_parameters(), *supernet.architecture_parameters()]:
         torch.nn.init.normal_(parameter, generator=generator)
     plain = PlainSupernet(FIELD_SIZES, space)
