@@ -1,9 +1,11 @@
-"""Stop signals for work that forks: one that comes from outside, and one whose first process to look is killed."""
+"""Stop signals for work that forks: one from outside, one that kills who looks first, one that counts who is there at once."""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,3 +40,37 @@ def dying_once(marker: Path) -> Callable[[], int | None]:
         return None
 
     return look
+
+
+class Crowd:
+    """A stop signal that nobody sends: it counts the processes that are there at once, as this one sees them when it looks.
+
+    The others wait at their first look until as many were seen as are expected; a machine that gives this process too little time
+    to look while they live changes nothing.
+    """
+
+    def __init__(self, folder: Path, expected: int) -> None:
+        """`folder` is there already; a file in it tells the others."""
+        self.most = 0
+        self._expected = expected
+        self._this = os.getpid()
+        self._seen = folder / "seen"
+
+    def look(self) -> int | None:
+        """Nobody asks to stop."""
+        if os.getpid() != self._this:
+            wait_until(self._seen.exists)
+            return None
+        self.most = max(self.most, len(multiprocessing.active_children()))
+        if self.most >= self._expected:
+            self._seen.touch()
+        return None
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    """Raises AssertionError after half a minute."""
+    for _ in range(600):
+        if is_so():
+            return
+        time.sleep(0.05)
+    raise AssertionError("not so within 30 s")

@@ -12,7 +12,7 @@ import pytest
 from components.encoding import Encoded
 from components.errors import ConfigError, Stopped
 from components.training import TrainedRanker, train_ranker
-from tests.forked import asked_to_stop_when, dying_once
+from tests.forked import Crowd, asked_to_stop_when, dying_once
 from tests.search_world import bench
 from tests.test_training import encoded_rows, with_params
 
@@ -33,19 +33,17 @@ def test_side_by_side_they_learn_the_same_in_processes_of_their_own(
     encoded: Encoded, one_by_one: TrainedRanker, tmp_path: Path
 ) -> None:
     told: list[tuple[float, float, str]] = []
-    seen, most = tmp_path / "seen", 0
+    seen, crowd = tmp_path / "processes", Crowd(tmp_path, 2)
     seen.mkdir()
 
     def look() -> int | None:
-        nonlocal most
-        most = max(most, len(multiprocessing.active_children()))
         (seen / str(os.getpid())).touch()
-        return None
+        return crowd.look()
 
     lent = bench(tmp_path, look, cores=2, progress=lambda *said: told.append(said))
     assert train_ranker(encoded, None, THREE, lent) == one_by_one
     assert len(list(seen.iterdir())) == 1 + 3, "this process and one of each member"
-    assert most == 2
+    assert crowd.most == 2
     assert not multiprocessing.active_children()
     assert all(0 <= done <= total == 3 for done, total, _ in told)
     assert told[-1][0] == 3

@@ -16,7 +16,7 @@ from components.autopi.architecture import FoundArchitecture
 from components.autopi.searching import search_architecture
 from components.autopi.trial import Trial
 from components.errors import ConfigError, Stopped
-from tests.forked import asked_to_stop_when, dying_once
+from tests.forked import Crowd, asked_to_stop_when, dying_once, wait_until
 from tests.search_world import PARAMS, Log, bench
 
 HALVING = dataclasses.replace(PARAMS, strategy="halving")
@@ -48,14 +48,6 @@ def numbers(folder: Path) -> set[int]:
     return {int(path.name) for path in folder.iterdir()}
 
 
-def wait_until(is_so: Callable[[], bool]) -> None:
-    for _ in range(600):
-        if is_so():
-            return
-        time.sleep(0.05)
-    raise AssertionError("not so within 30 s")
-
-
 def is_alive(process: int) -> bool:
     try:
         return Path("/proc", str(process), "stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
@@ -77,15 +69,9 @@ def test_side_by_side_and_one_by_one_are_the_same_search(
 
 
 def test_no_more_processes_at_once_than_cores(small: Any, tmp_path: Path) -> None:
-    most = 0
-
-    def count() -> int | None:
-        nonlocal most
-        most = max(most, len(multiprocessing.active_children()))
-        return None
-
-    search_architecture(small, HALVING, bench(tmp_path, count, cores=2))
-    assert most == 2
+    crowd = Crowd(tmp_path, 2)
+    search_architecture(small, HALVING, bench(tmp_path / "search", crowd.look, cores=2))
+    assert crowd.most == 2
 
 
 def test_a_stop_reaches_every_process_and_the_search_goes_on_from_there(
