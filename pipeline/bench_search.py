@@ -16,9 +16,10 @@ import torch
 from torch.nn import functional
 
 from components.autopi.descending import descend
-from components.autopi.kernels import Kernels, can_compile
+from components.autopi.kernels import Kernels
 from components.autopi.operators import PAPER_OPERATORS
 from components.autopi.supernet import Space, Supernet
+from components.compiling import can_compile
 from components.stepping import keep_freed_memory
 
 # Ids per field in Frappe's published split, two more for missing and unseen.

@@ -49,7 +49,11 @@ def _findings(root: Path) -> Iterator[Finding]:
     for package in _PACKAGES:
         yield _package(package)
     yield _program("git", True, "the registry of champions is a git repository")
-    yield _program("cc", False, "compiles search.kernels where they are 'compiled', and the faults of `make faults`")
+    yield _program(
+        "cc",
+        False,
+        "compiles search.kernels and train.kernels where they are 'compiled', and the faults of `make faults`",
+    )
     yield _program("chromium", False, "only to look at reports without a screen")
     free = shutil.disk_usage(root).free / _GIGABYTE
     yield Finding(

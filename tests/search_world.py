@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from components.autopi import kernels
 from components.autopi.architecture import FoundArchitecture
-from components.autopi.kernels import Kernels, can_compile
+from components.autopi.kernels import Kernels
 from components.autopi.operators import PAPER_OPERATORS
 from components.autopi.search_params import SearchParams, TermSearchParams, TrialParams
 from components.autopi.searching import search_architecture
+from components.compiling import can_compile
 from components.errors import Stopped
+from components.rankers import hidden_kernels
 from components.stepping import TermLearning
 from components.workbench import Workbench
 
@@ -134,6 +137,12 @@ def stopped_at_random(
             return search_architecture(log, params, bench(folder, stop)), exit_codes
         except Stopped as stopped:
             exit_codes.append(stopped.exit_code)
+
+
+def forget_programs() -> None:
+    """What was compiled in this process, so that the compiler is asked again."""
+    for module in (kernels, hidden_kernels):
+        module._compile.cache_clear()
 
 
 def kernels_of(way: str, num_fields: int, width: int) -> Kernels | None:

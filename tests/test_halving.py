@@ -23,7 +23,7 @@ from components.autopi.searching import SearchParams, search_architecture
 from components.autopi.supernet import Space, Supernet
 from components.autopi.trial import Candidate
 from components.errors import ConfigError
-from tests.search_world import PARAMS, Log, bench, stopped_at_random
+from tests.search_world import PARAMS, Log, bench, needs_compiler, stopped_at_random
 
 HALVING = dataclasses.replace(PARAMS, strategy="halving")
 
@@ -131,6 +131,17 @@ def test_several_seeds_of_the_last_rung_decide_by_their_mean(small: Any, tmp_pat
             means[line] = sum(finals) / 2
     assert len(means) == 2
     assert found.architecture.to_text() == max(means, key=lambda line: means[line])
+
+
+@needs_compiler
+def test_trials_by_kernels_side_by_side_and_one_by_one_are_the_same_search(small: Any, tmp_path: Path) -> None:
+    compiled = dataclasses.replace(HALVING, kernels="compiled")
+    one_by_one = search_architecture(small, compiled, bench(tmp_path / "one"))
+    assert search_architecture(small, compiled, bench(tmp_path / "two", cores=2)) == one_by_one
+    by_torch = search_architecture(small, HALVING, bench(tmp_path / "torch"))
+    for own, other in zip(one_by_one.trials, by_torch.trials, strict=True):
+        assert own.tune_log_loss[0] == pytest.approx(other.tune_log_loss[0], rel=1e-3)
+        assert own.tune_log_loss[0] != other.tune_log_loss[0], "kernels were asked for and torch did the work"
 
 
 @pytest.mark.parametrize("seed", [1, 2])

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from components.autopi import kernels as kernels_module
+from components import compiling
 from components.autopi.attending import attend, attend_by_kernels
 from components.autopi.kernels import Kernels
 from components.autopi.mixing import Mixture
@@ -18,7 +18,7 @@ from components.autopi.multiplying import multiply_others
 from components.autopi.results import Biased, Gated
 from components.autopi.searching import search_architecture
 from components.errors import ConfigError
-from tests.search_world import PARAMS, Log, bench, needs_compiler, stopped_at_random
+from tests.search_world import PARAMS, Log, bench, forget_programs, needs_compiler, stopped_at_random
 
 F, D, E = 6, 7, 3
 COMPILED = dataclasses.replace(PARAMS, kernels="compiled")
@@ -154,8 +154,8 @@ def test_a_search_by_kernels_takes_the_course_of_one_by_torch(tmp_path: Path) ->
 
 
 def test_without_a_compiler_a_search_says_so_before_it_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels_module, "COMPILER", "no-such-compiler")
-    kernels_module._compile.cache_clear()
+    monkeypatch.setattr(compiling, "COMPILER", "no-such-compiler")
+    forget_programs()
     with pytest.raises(ConfigError, match="needs a C compiler, and there is no 'no-such-compiler' on the PATH"):
         search_architecture(Log(2_000, 20, 1), COMPILED, bench(tmp_path))  # type: ignore[arg-type]
 
@@ -164,7 +164,7 @@ def test_a_compiler_that_fails_is_quoted(tmp_path: Path, monkeypatch: pytest.Mon
     failing = tmp_path / "failing-cc"
     failing.write_text("#!/bin/sh\necho 'unknown target processor' >&2\nexit 3\n")
     failing.chmod(0o755)
-    monkeypatch.setattr(kernels_module, "COMPILER", str(failing))
-    kernels_module._compile.cache_clear()
-    with pytest.raises(ConfigError, match=r"ended with 3: unknown target processor; set search\.kernels to 'torch'"):
+    monkeypatch.setattr(compiling, "COMPILER", str(failing))
+    forget_programs()
+    with pytest.raises(ConfigError, match=r"ended with 3: unknown target processor; set them to 'torch'"):
         Kernels(F, D)

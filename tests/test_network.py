@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from pathlib import Path
 
@@ -12,15 +13,22 @@ import torch
 from components.autopi.architecture import Architecture
 from components.autopi.network import FoundNetwork
 from components.autopi.operators import OPERATORS
+from components.compiling import learn_by_kernels
 from components.errors import ConfigError
 from components.rankers.ranker import RankerParams
 from tests.plain_supernet import NOT_RECTIFIED, PLAIN
+from tests.search_world import WAYS, needs_compiler
 
 FIELD_SIZES = (5, 6, 7)
 PARAMS = RankerParams(embedding_width=4, hidden_widths=(), dropout=0.0, use_batch_norm=True)
 ALL_OPERATORS = (
     "3 fields | interaction fm(0) senet(0)+self_attention(1) | "
     "ensemble single_layer_perceptron(0)+skip(1) convolution_1d(1)+fm(2)"
+)
+
+FURTHER_OPERATORS = (
+    "3 normalised fields | interaction skip(0) gate(0)+outer_product(1) | "
+    "ensemble hadamard_product(0)+cross_layer(1) two_layer_perceptron(0)+logarithmic_layer(1)+convolution_2d(2)"
 )
 
 
@@ -73,10 +81,13 @@ def plain_logits(found: FoundNetwork, line: str, ids: torch.Tensor) -> torch.Ten
     return found.output(last.flatten(1))[:, 0]
 
 
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("is_training", [True, False])
 @pytest.mark.parametrize("line", [ALL_OPERATORS, ALL_OPERATORS.replace("fields", "normalised fields")])
-def test_the_network_is_its_architecture(line: str, is_training: bool) -> None:
+def test_the_network_is_its_architecture(line: str, is_training: bool, way: str) -> None:
     found = network(line).double()
+    if way == "compiled":
+        learn_by_kernels(found)
     for module in found.modules():
         if isinstance(module, torch.nn.BatchNorm1d) and module.affine:
             torch.nn.init.uniform_(module.weight)
@@ -85,6 +96,28 @@ def test_the_network_is_its_architecture(line: str, is_training: bool) -> None:
     found.train(is_training)
     ids = rows(9)
     torch.testing.assert_close(plain_logits(found, line, ids), found(ids))
+
+
+@needs_compiler
+@pytest.mark.parametrize("use_batch_norm", [True, False])
+@pytest.mark.parametrize("line", [ALL_OPERATORS, FURTHER_OPERATORS])
+def test_kernels_change_nothing_but_the_work(line: str, use_batch_norm: bool) -> None:
+    params = RankerParams(4, hidden_widths=(5,), dropout=0.2, use_batch_norm=use_batch_norm)
+    plain = network(line, params).double().train()
+    compiled = copy.deepcopy(plain)
+    learn_by_kernels(compiled)
+    assert list(compiled.state_dict()) == list(plain.state_dict())
+    for step in range(3):
+        ids, results = rows(70), []
+        for found in (plain, compiled):
+            torch.manual_seed(step)
+            logits = found(ids)
+            found.zero_grad()
+            (logits * torch.arange(70)).sum().backward()
+            results.append([logits.detach(), *(one.grad for one in found.parameters()), *found.buffers()])
+        for own, other in zip(*results, strict=True):
+            torch.testing.assert_close(own, other, rtol=1e-7, atol=1e-12)
+    torch.testing.assert_close(compiled.eval()(ids), plain.eval()(ids))
 
 
 @pytest.mark.parametrize("operator", ["fm", "senet", "hadamard_product", "cross_layer"])

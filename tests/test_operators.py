@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from components.autopi.kernels import Kernels
-from components.autopi.mixing import EPSILON, Mixture
+from components.autopi.mixing import Mixture
+from components.autopi.normalising import EPSILON
 from components.autopi.operators import OPERATORS, Operator
 from tests.search_world import WAYS, kernels_of
 

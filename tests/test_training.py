@@ -12,7 +12,7 @@ import pytest
 import torch
 from scipy.special import expit
 
-from components import metrics
+from components import compiling, metrics
 from components.artifact import read_json, write_json
 from components.autopi.architecture import Architecture, FoundArchitecture
 from components.checkpoint import load_checkpoint
@@ -27,6 +27,7 @@ from components.training.fitting import keep_rows
 from components.training.losses import mean_loss
 from components.training.promises import check_fields, check_memory
 from components.workbench import Workbench
+from tests.search_world import WAYS, forget_programs, needs_compiler
 
 NUM_VALUES = (6, 8)
 OPERATORS = ("skip", "fm", "single_layer_perceptron")
@@ -43,6 +44,7 @@ PARAMS = TrainParams(
     terms=TermLearning(1.0, 1e-4),
     max_epochs=4,
     num_threads=1,
+    kernels="torch",
     batch_rows=128,
     learning_rate={"mlp": 0.02, "linear": 0.02, "autopi": 0.02},
     learning_rate_factor=0.1,
@@ -139,13 +141,39 @@ def test_the_threads_are_those_of_the_params_and_the_process_gets_its_own_back(
         torch.set_num_threads(before)
 
 
+@pytest.mark.parametrize("way", WAYS)
 def test_the_found_network_is_trained_by_the_same_loop(
-    encoded: Encoded, found: FoundArchitecture, workbench: Workbench
+    encoded: Encoded, found: FoundArchitecture, workbench: Workbench, way: str
 ) -> None:
-    ranker = train_ranker(encoded, found, with_params(ranker="autopi"), fresh(workbench))
+    ranker = train_ranker(encoded, found, with_params(ranker="autopi", kernels=way), fresh(workbench))
     test = encoded.split("test")
     assert ranker.architecture == found.architecture
     assert metrics.auc(test.clicks, ranker.logits(test.ids)) > metrics.auc(test.clicks, true_logits(test.ids)) - 0.02
+
+
+@needs_compiler
+@pytest.mark.parametrize("ranker", ["mlp", "autopi"])
+def test_kernels_take_the_course_of_torch_and_are_not_torch(
+    encoded: Encoded, found: FoundArchitecture, workbench: Workbench, ranker: str
+) -> None:
+    one, other = (
+        train_ranker(encoded, found, with_params(ranker=ranker, kernels=way, max_epochs=1), fresh(workbench))
+        for way in ("torch", "compiled")
+    )
+    assert one != other, "kernels were asked for and torch did the work"
+    assert kept_epoch(one).train_loss == pytest.approx(kept_epoch(other).train_loss, rel=1e-4)
+    assert one.tune_auc == pytest.approx(other.tune_auc, abs=1e-3)
+
+
+def test_without_a_compiler_a_training_by_kernels_says_so_before_it_begins(
+    encoded: Encoded, found: FoundArchitecture, workbench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiling, "COMPILER", "no-such-compiler")
+    forget_programs()
+    params = with_params(kernels="compiled", num_members=2)
+    with pytest.raises(ConfigError, match=r"\[train\] kernels.* needs a C compiler.*set them to 'torch'"):
+        train_ranker(encoded, found, params, fresh(workbench))
+    assert not list(workbench.checkpoints.glob("**/*.safetensors"))
 
 
 def test_a_trained_ranker_is_saved_and_loaded_equal(trained: TrainedRanker, encoded: Encoded, tmp_path: Path) -> None:
@@ -285,6 +313,7 @@ class StopAt:
         with_params(ranker="autopi"),
         with_params(negative_keep_rate=0.5),
         with_params(num_members=2),
+        pytest.param(with_params(ranker="autopi", kernels="compiled"), marks=needs_compiler),
     ],
 )
 def test_stopped_at_random_batches_and_resumed_the_bytes_are_those_of_an_uninterrupted_run(

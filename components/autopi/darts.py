@@ -23,7 +23,7 @@ from components.autopi.cost import write_cost
 from components.autopi.descending import descend
 from components.autopi.discretising import discretise
 from components.autopi.identity import identity_of
-from components.autopi.kernels import Kernels, can_compile
+from components.autopi.kernels import Kernels
 from components.autopi.pace import Pace
 from components.autopi.pricing import ExpectedPrice, price_of_line
 from components.autopi.search_params import SearchParams
@@ -274,8 +274,6 @@ class DartsSearch:
         def say(text: str) -> None:
             self.workbench.progress(0, self.params.max_epochs * self.steps_per_epoch, text)
 
-        if self.params.kernels == "torch" and self.device.type == "cpu" and can_compile():
-            say("search.kernels 'compiled' takes less than half the time, and this machine has the compiler for it")
         found = load_checkpoint(self.workbench.checkpoints, self._identity, self.workbench.resume, say)
         if found is None:
             return

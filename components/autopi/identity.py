@@ -16,7 +16,10 @@ from components.encoding import Encoded
 from components.workbench import Workbench
 
 # The files whose text decides what a step computes.
-_CODE = ("autopi/*.py", "autopi/*.[ch]", "batching.py", "rankers/*.py", "metrics.py", "stepping.py", "averaging.py")
+_CODE = (
+    *(f"{folder}/{kind}" for folder in ("autopi", "rankers") for kind in ("*.py", "*.[ch]")),
+    *("averaging.py", "batching.py", "compiling.py", "metrics.py", "stepping.py"),
+)
 
 
 def identity_of(encoded: Encoded, params: SearchParams, workbench: Workbench) -> dict[str, Any]:

@@ -11,23 +11,16 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 import functools
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Thread
 
 import torch
 
-from components.errors import ConfigError
+from components.compiling import addresses, compile_program, share, whole_numbers
 
-COMPILER = "cc"
-_FLAGS = ("-O3", "-march=native", "-std=gnu11", "-Wno-psabi", "-fPIC", "-shared")
 _SOURCES = ("attending.c", "multiplying.c", "mixing.c")
 _TENSORS = ("y", "bias", "gates", "mean", "scale", "y_grad", "bias_grad", "gates_grad")  # of `struct result`
-_NUMBERS = {torch.float32: "float", torch.float64: "double"}
 
 # Rows, or places of a field, that one thread takes at a time; attention's gradients of weights are summed up within them first.
 _ROWS_AT_ONCE = 1024
@@ -62,11 +55,6 @@ class _Result(ctypes.Structure):
     )
 
 
-def can_compile() -> bool:
-    """Whether there is a C compiler on the PATH."""
-    return shutil.which(COMPILER) is not None
-
-
 class Kernels:
     """The program for F fields of width D. All tensors are contiguous, of one type, on the CPU."""
 
@@ -79,9 +67,13 @@ class Kernels:
         """V sum_g softmax_g(x_f' M x_g) x_g: (F, D, B), M and V (E, D, D) -> (E, F, D, B)."""
         num_edges, num_rows = len(pairing_edd), x_fdb.shape[-1]
         y_efdb = x_fdb.new_empty(num_edges, *x_fdb.shape)
-        tensors = _addresses(x_fdb, pairing_edd, value_edd, y_efdb)
+        tensors = addresses(x_fdb, pairing_edd, value_edd, y_efdb)
         attend = self._program(x_fdb.dtype).attend
-        _share(lambda start, end: attend(*tensors, *_numbers(num_edges, num_rows, start, end)), num_rows, _ROWS_AT_ONCE)
+        share(
+            lambda start, end: attend(*tensors, *whole_numbers(num_edges, num_rows, start, end)),
+            num_rows,
+            _ROWS_AT_ONCE,
+        )
         return y_efdb
 
     def attend_backward(
@@ -98,15 +90,15 @@ class Kernels:
         x_grad_fdb = torch.empty_like(x_fdb) if needs_x else None
         num_pieces = -(-num_rows // _ROWS_AT_ONCE) if needs_weights else 0
         weights_grad = x_fdb.new_empty(num_pieces, 2, *pairing_edd.shape)
-        tensors = _addresses(x_fdb, pairing_edd, value_edd, y_grad_efdb, x_grad_fdb)
+        tensors = addresses(x_fdb, pairing_edd, value_edd, y_grad_efdb, x_grad_fdb)
         attend_backward = self._program(x_fdb.dtype).attend_backward
 
         def work(start: int, end: int) -> int:
             own = weights_grad[start // _ROWS_AT_ONCE] if needs_weights else None
-            status: int = attend_backward(*tensors, *_addresses(own), *_numbers(num_edges, num_rows, start, end))
+            status: int = attend_backward(*tensors, *addresses(own), *whole_numbers(num_edges, num_rows, start, end))
             return status
 
-        _share(work, num_rows, _ROWS_AT_ONCE)
+        share(work, num_rows, _ROWS_AT_ONCE)
         if not needs_weights:
             return x_grad_fdb, None, None
         pairing_grad, value_grad = weights_grad.sum(0).unbind(0)
@@ -125,43 +117,47 @@ class Kernels:
         return x_grad_fdb
 
     def mix(
-        self, results: Sequence[Factors], strength_eo: torch.Tensor, epsilon: float, measures: bool
+        self,
+        results: Sequence[Factors],
+        strength_eof: torch.Tensor,
+        shift_ef: torch.Tensor,
+        epsilon: float,
+        measures: bool,
     ) -> torch.Tensor:
-        """The weighted sums of normalised y, rectified where it must be, (E, F, D, B).
+        """The weighted sums of normalised y, rectified where it must be, and the shifts: (E, F, D, B).
 
         `measures`: by y's own mean and scale, which are written; else by those that the results bring.
         """
-        num_edges, num_rows = len(strength_eo), results[0].y.shape[-1]
-        parts_efdb = strength_eo.new_empty(num_edges, self._num_fields, self._width, num_rows)
-        mix = self._program(strength_eo.dtype).mix
-        given = (_results(results), *_numbers(len(results)), *_addresses(strength_eo), ctypes.c_double(epsilon))
-        numbers = (*_addresses(parts_efdb), *_numbers(int(measures), num_edges, num_rows))
-        _share(lambda start, end: mix(*given, *numbers, *_numbers(start, end)), self._num_fields, 1)
+        num_edges, num_rows = len(strength_eof), results[0].y.shape[-1]
+        parts_efdb = strength_eof.new_empty(num_edges, self._num_fields, self._width, num_rows)
+        mix = self._program(strength_eof.dtype).mix
+        given = (_results(results), *whole_numbers(len(results)), *addresses(strength_eof, shift_ef))
+        more = (ctypes.c_double(epsilon), *addresses(parts_efdb), *whole_numbers(int(measures), num_edges, num_rows))
+        share(lambda start, end: mix(*given, *more, *whole_numbers(start, end)), self._num_fields, 1)
         return parts_efdb
 
     def mix_backward(
-        self, results: Sequence[Factors], strength_eo: torch.Tensor, grads_fdb: Sequence[torch.Tensor]
-    ) -> torch.Tensor:
-        """From the gradients of each edge's sum (F, D, B): that of every strength (E, O); writes the results' that are asked for."""
-        num_rows = results[0].y.shape[-1]
-        dots_eof = strength_eo.new_empty(*strength_eo.shape, self._num_fields)
+        self, results: Sequence[Factors], strength_eof: torch.Tensor, grads_fdb: Sequence[torch.Tensor]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """From the gradients of each edge's sum (F, D, B): those of strengths (E, O, F) and shifts (E, F); writes the results' that
+        are asked for.
+        """
+        num_edges, num_rows = len(strength_eof), results[0].y.shape[-1]
+        dots_eof, sums_ef = torch.empty_like(strength_eof), strength_eof.new_empty(num_edges, self._num_fields)
         grads = (ctypes.c_void_p * len(grads_fdb))(*(grad.data_ptr() for grad in grads_fdb))
-        given = (_results(results), *_numbers(len(results)), *_addresses(strength_eo), grads, *_addresses(dots_eof))
-        mix_backward = self._program(strength_eo.dtype).mix_backward
-        _share(
-            lambda start, end: mix_backward(*given, *_numbers(len(strength_eo), num_rows, start, end)),
-            self._num_fields,
-            1,
-        )
-        return dots_eof.sum(2)
+        given = (_results(results), *whole_numbers(len(results)), *addresses(strength_eof), grads)
+        more = (*addresses(dots_eof, sums_ef), *whole_numbers(num_edges, num_rows))
+        mix_backward = self._program(strength_eof.dtype).mix_backward
+        share(lambda start, end: mix_backward(*given, *more, *whole_numbers(start, end)), self._num_fields, 1)
+        return dots_eof, sums_ef
 
     def _multiply(self, name: str, *tensors: torch.Tensor) -> None:
         function = getattr(self._program(tensors[0].dtype), name)
-        given = (*_addresses(*tensors), *_numbers(tensors[0].shape[-1]))
-        _share(lambda start, end: function(*given, *_numbers(start, end)), tensors[0][0].numel(), 4 * _ROWS_AT_ONCE)
+        given = (*addresses(*tensors), *whole_numbers(tensors[0].shape[-1]))
+        share(lambda start, end: function(*given, *whole_numbers(start, end)), tensors[0][0].numel(), 4 * _ROWS_AT_ONCE)
 
     def _program(self, dtype: torch.dtype) -> _Program:
-        return _compile(self._num_fields, self._width, _NUMBERS[dtype])
+        return _compile(self._num_fields, self._width, dtype)
 
 
 @dataclass(frozen=True)
@@ -177,72 +173,20 @@ class _Program:
 
 
 @functools.lru_cache(maxsize=8)
-def _compile(num_fields: int, width: int, number: str) -> _Program:
-    """About two seconds. The file is gone as soon as it is loaded: what a processor understands is not for another one."""
+def _compile(num_fields: int, width: int, dtype: torch.dtype) -> _Program:
+    """About two seconds."""
     folder = Path(__file__).resolve().parent
-    with tempfile.TemporaryDirectory(prefix="ctr-kernels-") as made:
-        library = Path(made) / "kernels.so"
-        shape = (f"-DFIELDS={num_fields}", f"-DWIDTH={width}", f"-DREAL={number}")
-        command = [COMPILER, *_FLAGS, *shape, *(str(folder / name) for name in _SOURCES), "-o", str(library), "-lm"]
-        where = "params.yaml [search] kernels: 'compiled'"
-        instead = (
-            "set search.kernels to 'torch', which gives the same but for rounding, and takes more than twice the time"
-        )
-        try:
-            subprocess.run(command, check=True, capture_output=True, text=True)
-        except FileNotFoundError:
-            raise ConfigError(
-                f"{where} needs a C compiler, and there is no {COMPILER!r} on the PATH: install one "
-                f"(Debian: apt-get install gcc libc6-dev), or {instead}"
-            ) from None
-        except subprocess.CalledProcessError as failed:
-            raise ConfigError(
-                f"{where}: {COMPILER} ended with {failed.returncode}: {failed.stderr.strip()[-500:]}; {instead}"
-            ) from None
-        try:
-            loaded = ctypes.CDLL(str(library))
-        except OSError as failed:
-            raise ConfigError(
-                f"{where}: {library} was compiled and cannot be loaded: {failed}; if programs may not run from there "
-                f"(noexec), let TMPDIR name another folder, or {instead}"
-            ) from None
+    paths = [folder / name for name in _SOURCES]
+    loaded = compile_program(paths, dtype, {"FIELDS": num_fields, "WIDTH": width})
     return _Program(**{field.name: getattr(loaded, field.name) for field in dataclasses.fields(_Program)})
-
-
-def _share(work: Callable[[int, int], int], total: int, step: int) -> None:
-    """Call work(start, end) for all pieces of `step` in range(total), by as many threads as torch has."""
-    pieces = [(start, min(start + step, total)) for start in range(0, total, step)]
-    statuses: list[int] = []
-
-    def take(own: Sequence[tuple[int, int]]) -> None:
-        statuses.extend(work(start, end) for start, end in own)
-
-    count = min(torch.get_num_threads(), len(pieces))
-    threads = [Thread(target=take, args=(pieces[number::count],)) for number in range(1, count)]
-    for thread in threads:
-        thread.start()
-    take(pieces[::count])
-    for thread in threads:
-        thread.join()
-    if any(statuses):
-        raise MemoryError("the search's kernels: no memory for their rows in between")
 
 
 def _results(results: Sequence[Factors]) -> ctypes.Array[_Result]:
     given = (
         _Result(
-            *_addresses(*(getattr(one, name) for name in _TENSORS)),
-            *_numbers(len(one.mean), int(one.is_rectified)),
+            *addresses(*(getattr(one, name) for name in _TENSORS)),
+            *whole_numbers(len(one.mean), int(one.is_rectified)),
         )
         for one in results
     )
     return (_Result * len(results))(*given)
-
-
-def _addresses(*tensors: torch.Tensor | None) -> list[ctypes.c_void_p]:
-    assert all(tensor is None or tensor.is_contiguous() for tensor in tensors)
-    return [ctypes.c_void_p(None if tensor is None else tensor.data_ptr()) for tensor in tensors]
-
-
-def _numbers(*numbers: int) -> list[ctypes.c_long]:
-    return [ctypes.c_long(number) for number in numbers]

@@ -115,17 +115,17 @@ INLINE void add_up_at(const struct share *shares, long num_results, REAL shift, 
   EACH put(part + i + s * LANES, count - s * LANES, total[s]);
 }
 
-/* Writes what each edge adds to its target, parts (E, F, D, B), fields `from` to `to`, and, where it measures, every result's
-   mean and scale, which are given else. */
-int mix(const struct result *results, long num_results, const REAL *strength_eo, double epsilon, REAL *parts_efdb, long measures,
-        long num_edges, long num_rows, long from, long to) {
+/* Writes what each edge adds to its target, parts (E, F, D, B), fields `from` to `to`: the sum of strength * normalised y, and
+   shift. Where it measures, also every result's mean and scale, which are given else. */
+int mix(const struct result *results, long num_results, const REAL *strength_eof, const REAL *shift_ef, double epsilon,
+        REAL *parts_efdb, long measures, long num_edges, long num_rows, long from, long to) {
   long length = D * num_rows;
   struct share *shares = malloc(num_results * sizeof(struct share));
   REAL *sums_o2b = malloc(num_results * 2 * num_rows * sizeof(REAL));
   int is_short = !shares || !sums_o2b;
   for (long f = from; f < to && !is_short; f++)
     for (long e = 0; e < num_edges; e++) {
-      REAL shift = 0;
+      REAL shift = shift_ef[e * F + f];
       for (long o = 0; o < num_results; o++) {
         struct share *of = shares + o;
         *of = share_of(results + o, e, num_edges, f, num_rows);
@@ -138,7 +138,7 @@ int mix(const struct result *results, long num_results, const REAL *strength_eo,
           *of->mean = mean;
           *of->scale = 1 / sqrt((variance > 0 ? variance : 0) + epsilon);
         }
-        of->weight = *of->scale * strength_eo[e * num_results + o];
+        of->weight = *of->scale * strength_eof[(e * num_results + o) * F + f];
         shift -= of->weight * *of->mean;
       }
       REAL *part = parts_efdb + (e * F + f) * length;
@@ -233,10 +233,10 @@ static void finish_shared(const struct share *of, REAL of_y, REAL constant, long
   }
 }
 
-/* From the parts' gradients, E pointers to (F, D, B): the sums of grad * y_hat, dots (E, O, F), and whichever of the results'
-   gradients is asked for; fields `from` to `to`. */
-int mix_backward(const struct result *results, long num_results, const REAL *strength_eo, const REAL *const *grads_e,
-                 REAL *dots_eof, long num_edges, long num_rows, long from, long to) {
+/* From the parts' gradients, E pointers to (F, D, B): the gradients of strength and shift, which are the sums of grad * y_hat,
+   dots (E, O, F), and of grad, sums (E, F), and whichever of the results' gradients is asked for; fields `from` to `to`. */
+int mix_backward(const struct result *results, long num_results, const REAL *strength_eof, const REAL *const *grads_e,
+                 REAL *dots_eof, REAL *sums_ef, long num_edges, long num_rows, long from, long to) {
   long length = D * num_rows;
   struct share *shares = malloc(num_results * sizeof(struct share));
   v *dots = aligned_alloc(sizeof(v), 2 * num_results * sizeof(v)), *places = dots + num_results;
@@ -257,7 +257,7 @@ int mix_backward(const struct result *results, long num_results, const REAL *str
           dot_at(shares, num_results, grad, i + b, STEP, STEP * LANES, &sums, dots);
         for (; b < num_rows; b += LANES) dot_at(shares, num_results, grad, i + b, 1, num_rows - b, &sums, dots);
       }
-      REAL sum = sum_of(sums);
+      REAL sum = sums_ef[e * F + f] = sum_of(sums);
       for (long o = 0; o < num_results; o++) {
         struct share *of = shares + o;
         REAL *sum_b = rows_o5b + o * 5 * num_rows;
@@ -266,7 +266,7 @@ int mix_backward(const struct result *results, long num_results, const REAL *str
         REAL dot = (raw - *of->mean * sum) * *of->scale;
         dots_eof[(e * num_results + o) * F + f] = dot;
         /* dy = weight * (grad - mean(grad) - y_hat * mean(grad * y_hat)), y_hat = (y - mean) * scale */
-        of->weight = *of->scale * strength_eo[e * num_results + o];
+        of->weight = *of->scale * strength_eof[(e * num_results + o) * F + f];
         of->of_y = -of->weight * *of->scale * dot / length;
         of->constant = -of->weight * sum / length - of->of_y * *of->mean;
         of_shared_o2[2 * o] += of->of_y;

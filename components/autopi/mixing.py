@@ -13,12 +13,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from components.autopi.kernels import Factors, Kernels
-from components.autopi.results import Gated, Result, Viewed, in_full, results_of, second_of
-
-# Torch's own choices for batch norm, kept in the search and in the found network.
-EPSILON = 1e-5
-MOMENTUM = 0.1
+from components.autopi.compiled_mixing import mix_as_seen, mix_by_kernels
+from components.autopi.kernels import Kernels
+from components.autopi.normalising import EPSILON, follow
+from components.autopi.results import Gated, Result, Viewed, factors_of, in_full, results_of
 
 # Of one tensor worked on at once: larger ones fall out of the core's caches, smaller ones cost more calls than they save.
 SLICE_BYTES = 1_700_000
@@ -48,16 +46,17 @@ class Mixture(nn.Module):
         """
         numbers = range(len(viewed))
         running = [(self.get_buffer(f"running_mean_{n}"), self.get_buffer(f"running_var_{n}")) for n in numbers]
+        if self._kernels is not None and (self.training or not torch.is_grad_enabled()):
+            return self._by_kernels(self._kernels, viewed, strength_eo, running)
         if self.training:
-            seconds = tuple(second_of(result) for result in viewed)
-            factors = [factor for result in viewed for factor in self._factors(result)]
-            mix = _Mix if self._kernels is None else _MixByKernels
-            parts: tuple[torch.Tensor, ...] = mix.apply(  # type: ignore[no-untyped-call]
-                self._kernels, strength_eo, self.is_rectified, seconds, running, *factors
+            gated = tuple(isinstance(result, Gated) for result in viewed)
+            # Gates are not negative, so what they scale can be rectified before.
+            made = [Gated(one.base_fdb.relu(), one.gates_efb) if isinstance(one, Gated) else one for one in viewed]
+            factors = [factor for result in made for factor in factors_of(result)]
+            parts: tuple[torch.Tensor, ...] = _Mix.apply(  # type: ignore[no-untyped-call]
+                strength_eo, self.is_rectified, gated, running, *factors
             )
             return parts
-        if self._kernels is not None and not torch.is_grad_enabled():
-            return self._use(self._kernels, viewed, strength_eo, running)
         total: torch.Tensor | float = 0.0
         for number, result in enumerate(viewed):
             y = in_full(result)
@@ -69,26 +68,19 @@ class Mixture(nn.Module):
         assert isinstance(total, torch.Tensor)
         return total.unbind(0)
 
-    def _use(
+    def _by_kernels(
         self,
         kernels: Kernels,
         viewed: Sequence[Viewed],
         strength_eo: torch.Tensor,
         running: Sequence[tuple[torch.Tensor, torch.Tensor]],
     ) -> tuple[torch.Tensor, ...]:
-        factors = [factor.contiguous() for result in viewed for factor in self._factors(result)]
-        means, scales = [mean for mean, _ in running], [(var + EPSILON).rsqrt() for _, var in running]
-        seconds = [second_of(result) for result in viewed]
-        results = _factors_of(seconds, factors, [None] * len(factors), self.is_rectified, means, scales)
-        return kernels.mix(results, strength_eo.contiguous(), EPSILON, measures=False).unbind(0)
-
-    def _factors(self, result: Viewed) -> tuple[torch.Tensor, ...]:
-        if isinstance(result, torch.Tensor):
-            return (result,)
-        if isinstance(result, Gated) and self._kernels is None:
-            # Gates are not negative, so what they scale can be rectified before; kernels do it while they read.
-            return result.base_fdb.relu(), result.gates_efb
-        return tuple(result)
+        num_fields = running[0][0].shape[1]
+        strength_eof = strength_eo.unsqueeze(2).expand(-1, -1, num_fields)
+        shift_ef = strength_eo.new_zeros(len(strength_eo), num_fields)
+        if self.training:
+            return mix_by_kernels(kernels, viewed, self.is_rectified, running, strength_eof, shift_ef)
+        return mix_as_seen(kernels, viewed, self.is_rectified, running, strength_eof, shift_ef)
 
 
 class _Mix(torch.autograd.Function):
@@ -101,14 +93,12 @@ class _Mix(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        _: None,
         strength_eo: torch.Tensor,
         is_rectified: tuple[bool, ...],
-        seconds: tuple[str | None, ...],
+        gated: tuple[bool, ...],
         running: list[tuple[torch.Tensor, torch.Tensor]],
         *factors: torch.Tensor,
     ) -> tuple[torch.Tensor, ...]:
-        gated = tuple(second == "gates" for second in seconds)
         results = results_of(factors, is_rectified, gated)
         num_fields, width, rows = factors[0].shape[-3:]
         length = width * rows
@@ -132,7 +122,7 @@ class _Mix(torch.autograd.Function):
                     shift_f.addcmul_(weight_f, mean_f, value=-1)
                     result.add_to(total_fdb, edge, fields, weight_f)
                 total_fdb.add_(shift_f[:, None, None])
-        _follow(running, means, scales, length)
+        follow(running, means, scales, length)
         ctx.save_for_backward(strength_eo, *means, *scales, *factors)
         ctx.is_rectified, ctx.gated = is_rectified, gated
         return tuple(parts)
@@ -143,7 +133,7 @@ class _Mix(torch.autograd.Function):
         count = len(ctx.is_rectified)
         means, scales, factors = saved[:count], saved[count : 2 * count], saved[2 * count :]
         results = results_of(factors, ctx.is_rectified, ctx.gated)
-        needed = _needed(ctx.needs_input_grad[5:], results)
+        needed = _needed(ctx.needs_input_grad[4:], results)
         length = factors[0].shape[-2] * factors[0].shape[-1]
         # The sum of grad * y_hat, where y_hat = (y - mean) * scale, on each edge for each operator in each field.
         dots_eof = strength_eo.new_empty(*strength_eo.shape, factors[0].shape[-3])
@@ -165,81 +155,8 @@ class _Mix(torch.autograd.Function):
         factor_grads: list[torch.Tensor | None] = []
         for result, is_needed in zip(results, needed, strict=True):
             factor_grads += result.grads() if is_needed else [None] * len(result.factors)
-        strength_grad = dots_eof.sum(2) if ctx.needs_input_grad[1] else None
-        return None, strength_grad, None, None, None, *factor_grads
-
-
-class _MixByKernels(torch.autograd.Function):
-    """The same by the compiled program; `seconds` names each result's second factor, "bias" or "gates", if it has one."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        kernels: Kernels,
-        strength_eo: torch.Tensor,
-        is_rectified: tuple[bool, ...],
-        seconds: tuple[str | None, ...],
-        running: list[tuple[torch.Tensor, torch.Tensor]],
-        *factors: torch.Tensor,
-    ) -> tuple[torch.Tensor, ...]:
-        strength_eo = strength_eo.contiguous()
-        factors = tuple(factor.contiguous() for factor in factors)
-        means = [torch.empty_like(mean_vf) for mean_vf, _ in running]
-        scales = [torch.empty_like(mean_vf) for mean_vf, _ in running]
-        results = _factors_of(seconds, factors, [None] * len(factors), is_rectified, means, scales)
-        parts_efdb = kernels.mix(results, strength_eo, EPSILON, measures=True)
-        _follow(running, means, scales, factors[0].shape[-2] * factors[0].shape[-1])
-        ctx.save_for_backward(strength_eo, *means, *scales, *factors)
-        ctx.kernels, ctx.is_rectified, ctx.seconds = kernels, is_rectified, seconds
-        return parts_efdb.unbind(0)
-
-    @staticmethod
-    def backward(ctx: Any, *grads_fdb: torch.Tensor) -> tuple[Any, ...]:
-        strength_eo, *saved = ctx.saved_tensors
-        count = len(ctx.seconds)
-        means, scales, factors = saved[:count], saved[count : 2 * count], saved[2 * count :]
-        is_asked = iter(ctx.needs_input_grad[5:])
-        wanted: list[bool] = []
-        for second in ctx.seconds:
-            # Of two factors both gradients or none: each needs most of the other's work.
-            own = [next(is_asked) for _ in range(1 if second is None else 2)]
-            wanted += [any(own)] * len(own)
-        grads = [torch.empty_like(one) if wants else None for one, wants in zip(factors, wanted, strict=True)]
-        results = _factors_of(ctx.seconds, factors, grads, ctx.is_rectified, means, scales)
-        strength_grad = ctx.kernels.mix_backward(results, strength_eo, [grad.contiguous() for grad in grads_fdb])
-        return None, strength_grad, None, None, None, *grads
-
-
-def _factors_of(
-    seconds: Sequence[str | None],
-    factors: Sequence[torch.Tensor],
-    grads: Sequence[torch.Tensor | None],
-    is_rectified: Sequence[bool],
-    means: Sequence[torch.Tensor],
-    scales: Sequence[torch.Tensor],
-) -> list[Factors]:
-    """Put each operator's factors and their gradients, given one after another, together again."""
-    pairs = iter(zip(factors, grads, strict=True))
-    found = []
-    for second, rectified, mean_vf, scale_vf in zip(seconds, is_rectified, means, scales, strict=True):
-        y, y_grad = next(pairs)
-        other, other_grad = (None, None) if second is None else next(pairs)
-        bias, bias_grad = (other, other_grad) if second == "bias" else (None, None)
-        gates, gates_grad = (other, other_grad) if second == "gates" else (None, None)
-        found.append(Factors(rectified, mean_vf, scale_vf, y, bias, gates, y_grad, bias_grad, gates_grad))
-    return found
-
-
-def _follow(
-    running: Sequence[tuple[torch.Tensor, torch.Tensor]],
-    means: Sequence[torch.Tensor],
-    scales: Sequence[torch.Tensor],
-    length: int,
-) -> None:
-    """Let the running statistics (V, F) follow those of a batch of `length` numbers a field."""
-    for (running_mean, running_var), mean_vf, scale_vf in zip(running, means, scales, strict=True):
-        running_mean.lerp_(mean_vf, MOMENTUM)
-        running_var.lerp_((scale_vf.pow(-2) - EPSILON) * (length / max(length - 1, 1)), MOMENTUM)
+        strength_grad = dots_eof.sum(2) if ctx.needs_input_grad[0] else None
+        return strength_grad, None, None, None, *factor_grads
 
 
 def _slices(x_fdb: torch.Tensor) -> list[slice]:

@@ -12,7 +12,9 @@ import torch
 from torch import nn
 
 from components.autopi.architecture import Architecture, Cell, Edge
-from components.autopi.mixing import EPSILON, MOMENTUM
+from components.autopi.compiled_mixing import mix_by_kernels
+from components.autopi.kernels import Kernels
+from components.autopi.normalising import EPSILON, MOMENTUM
 from components.autopi.operators import OPERATORS, Operator, uniform_weights
 from components.errors import ConfigError
 from components.rankers.dropout import Dropout
@@ -107,26 +109,59 @@ class KeptCell(nn.Module):
         self.nodes = nn.ModuleList(
             nn.ModuleList(KeptEdge(edge, num_fields, width, use_batch_norm) for edge in edges) for edges in cell.nodes
         )
+        self._kernels: Kernels | None = None
+
+    def learn_by_kernels(self) -> None:
+        """Let the compiled program do what it can of the operators' work, and of the norms' while training."""
+        for edge in (edge for edges in self.nodes for edge in _kept(edges)):
+            self._kernels = edge.operator.kernels = Kernels(edge.operator.num_fields, edge.operator.width)
 
     def forward(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Inputs (F, D, B) -> inner nodes (F, D, B), in order."""
         nodes = list(inputs)
         for edges in self.nodes:
-            assert isinstance(edges, nn.ModuleList)
-            parts = [edge(nodes[edge.source]) for edge in edges if isinstance(edge, KeptEdge)]
+            kept = _kept(edges)
+            norms = [edge.norm for edge in kept if edge.norm is not None]
+            if self._kernels is not None and self.training and norms:
+                nodes.append(_add_up(self._kernels, kept, norms, nodes))
+                continue
+            parts = [edge(nodes[edge.source]) for edge in kept]
             nodes.append(parts[0] if len(parts) == 1 else torch.stack(parts).sum(0))
         return nodes[len(inputs) :]
 
     def count_flops(self) -> int:
         """Operators, batch norm (2 a number) and the sums, for one row."""
         total = 0
-        for edges in self.nodes:
-            assert isinstance(edges, nn.ModuleList)
-            kept = [edge for edge in edges if isinstance(edge, KeptEdge)]
+        for kept in map(_kept, self.nodes):
             size = kept[0].operator.num_fields * kept[0].operator.width
             total += sum(edge.operator.count_flops() + (2 * size if edge.norm is not None else 0) for edge in kept)
             total += (len(kept) - 1) * size
         return total
+
+
+def _kept(edges: nn.Module) -> list[KeptEdge]:
+    """Those of one node."""
+    assert isinstance(edges, nn.ModuleList)
+    return [edge for edge in edges if isinstance(edge, KeptEdge)]
+
+
+def _add_up(
+    kernels: Kernels, kept: Sequence[KeptEdge], norms: Sequence[nn.BatchNorm1d], nodes: Sequence[torch.Tensor]
+) -> torch.Tensor:
+    """A node (F, D, B) while training: what its edges yield, rectified, normalised and summed as one step; the norms follow."""
+    running = []
+    for norm in norms:
+        assert norm.num_batches_tracked is not None
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        norm.num_batches_tracked.add_(1)
+        running.append((norm.running_mean.unsqueeze(0), norm.running_var.unsqueeze(0)))
+    viewed = [edge.operator.view_all(nodes[edge.source]) for edge in kept]
+    strength_1of = torch.stack([norm.weight for norm in norms]).unsqueeze(0)
+    shift_1f = torch.stack([norm.bias for norm in norms]).sum(0, keepdim=True)
+    is_rectified = [edge.operator.is_rectified for edge in kept]
+    (node,) = mix_by_kernels(kernels, viewed, is_rectified, running, strength_1of, shift_1f)
+    return node
 
 
 class FoundNetwork(Ranker):

@@ -43,6 +43,11 @@ def second_of(result: Viewed) -> str | None:
     return "gates" if isinstance(result, Gated) else "bias" if isinstance(result, Biased) else None
 
 
+def factors_of(result: Viewed) -> tuple[Tensor, ...]:
+    """y, and its second factor where there is one."""
+    return (result,) if isinstance(result, Tensor) else tuple(result)
+
+
 class Result(Protocol):
     """One operator's y on the way to batch norm and back, handled for one edge and a few fields at a time."""
 

@@ -97,7 +97,8 @@ class SearchParams(Strict):
     cost_price           per million of that: nats added to the loss by which alpha and beta learn and to the tune log loss that
                          chooses the epoch, and as much taken off a candidate's AUC; 0: quality alone decides
     kernels              what does most of a supernet's work on a CPU: "torch", or "compiled", a C program made for the log's shape
-                         as the search begins (needs `cc`), in less than half the time; both the same but for rounding
+                         as the search begins (needs `cc`), in less than half the time; both the same but for rounding; in
+                         trials it is what train.kernels is
     checkpoint_seconds   at most so long between two checkpoints within an epoch
     terms                see TermSearchParams; `random` draws any number blindly, the other strategies have none
     trial                see TrialParams

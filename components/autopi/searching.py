@@ -13,9 +13,13 @@ from components.autopi.darts import DartsSearch
 from components.autopi.halving import search_halving, search_random
 from components.autopi.network import check_fits
 from components.autopi.search_params import SearchParams, check_params
+from components.batching import pick_device
+from components.compiling import can_compile
 from components.encoding import Encoded
 from components.stepping import keep_freed_memory, threads
 from components.workbench import Workbench
+
+_HINT = "search.kernels and train.kernels 'compiled' take half to two thirds of the time, and this machine has the compiler for them"
 
 __all__ = ["STRATEGIES", "SearchParams", "search_architecture"]
 
@@ -24,6 +28,9 @@ def search_architecture(encoded: Encoded, params: SearchParams, workbench: Workb
     """Find an architecture by the strategy that params name; raises ConfigError for params that make no sense."""
     check_params(params)
     keep_freed_memory()
+    is_slow = params.kernels == "torch" and params.strategy != "fixed"
+    if is_slow and pick_device(workbench.device).type == "cpu" and can_compile():
+        workbench.progress(0, 1, _HINT)
     # A step is made of many small tensors: the default log's gradient search had 3,102 rows/s with one, 1,958 with two.
     with threads(1):
         return STRATEGIES[params.strategy](encoded, params, workbench)

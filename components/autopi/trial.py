@@ -20,6 +20,7 @@ import torch
 from scipy.special import expit
 
 from components.autopi.architecture import Architecture, TrialRecord
+from components.autopi.kernels import Kernels
 from components.autopi.learning import Learning, Place, no_facts
 from components.autopi.network import FoundNetwork
 from components.autopi.pace import Pace
@@ -27,9 +28,11 @@ from components.autopi.pricing import trial_shape
 from components.autopi.search_params import SearchParams
 from components.batching import Batches, pick_device
 from components.checkpoint import load_checkpoint, save_checkpoint
+from components.compiling import learn_by_kernels
 from components.encoding import Encoded
 from components.errors import DataError
 from components.metrics import auc, log_loss
+from components.rankers.hidden_kernels import CompiledPasses
 from components.stepping import adam
 from components.workbench import Workbench
 
@@ -76,6 +79,10 @@ class Ground:
         self.pace = Pace(0)
         self.teller: Callable[[str], None] | None = None  # in a process of one trial, who passes its words on
         self.shape = trial_shape(params)
+        self.is_compiled = params.kernels == "compiled" and self.device.type == "cpu"
+        if self.is_compiled:  # before processes are forked, each of which would compile for itself
+            CompiledPasses()
+            Kernels(len(self.field_sizes), self.shape.embedding_width)
 
     def train(self, seed: int) -> Batches:
         """All of train in the order of a seed; the rows themselves are there once."""
@@ -158,6 +165,8 @@ class Trial:
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(ground.params.seed * 1_000_003 + self.candidate.number * 101 + self.seed)
             network = FoundNetwork(ground.field_sizes, self.candidate.architecture, ground.shape).to(ground.device)
+            if ground.is_compiled:
+                learn_by_kernels(network)
             optimizer = adam(network, ground.rate(0), ground.params.trial_embedding_l2, ground.params.trial.terms)
             place = Place(self._folder, self.identity, ground.params.checkpoint_seconds)
             decay = ground.params.trial.weight_averaging

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
 from components.rankers.dropout import Dropout
+from components.rankers.hidden_kernels import CompiledPasses
 from components.rankers.ranker import RankerParams
 
 _BLOCK_ROWS = 256  # of 400 float32: a third of a usual second-level cache; for one thread
@@ -40,6 +41,12 @@ def hidden_layers(input_width: int, hidden_widths: tuple[int, ...], params: Rank
 class HiddenLayers(nn.Sequential):
     """What `hidden_layers` makes; a plain sequence of modules but where it learns on a CPU with batch norm."""
 
+    passes: Passes
+
+    def __init__(self, *modules: nn.Module) -> None:
+        super().__init__(*modules)
+        self.passes = TorchPasses()
+
     def forward(self, x_bw: torch.Tensor) -> torch.Tensor:
         """(B, W) -> (B, H of the last)."""
         if not self.training or x_bw.device.type != "cpu" or not any(isinstance(one, nn.BatchNorm1d) for one in self):
@@ -47,8 +54,12 @@ class HiddenLayers(nn.Sequential):
                 x_bw = module(x_bw)
             return x_bw
         for linear, norm, dropout in self._layers():
-            x_bw = _learning_layer(x_bw, linear, norm, dropout)
+            x_bw = self._learn(x_bw, linear, norm, dropout)
         return x_bw
+
+    def learn_by_kernels(self) -> None:
+        """Let the compiled program do what lies between the matrix products."""
+        self.passes = CompiledPasses()
 
     def _layers(self) -> Iterator[tuple[nn.Linear, nn.BatchNorm1d, Dropout | None]]:
         modules = [*self, None]
@@ -58,20 +69,94 @@ class HiddenLayers(nn.Sequential):
                 assert isinstance(norm, nn.BatchNorm1d)
                 yield module, norm, dropout if isinstance(dropout, Dropout) else None
 
+    def _learn(
+        self, x_bw: torch.Tensor, linear: nn.Linear, norm: nn.BatchNorm1d, dropout: Dropout | None
+    ) -> torch.Tensor:
+        if len(x_bw) < 2:
+            raise ValueError("batch norm cannot learn from one row")
+        assert norm.num_batches_tracked is not None
+        norm.num_batches_tracked.add_(1)
+        scale = 1.0 if dropout is None else dropout.scale
+        kept_bh = None if dropout is None else dropout.draw_kept((len(x_bw), linear.out_features))
+        y_bh: torch.Tensor = _LearningLayer.apply(  # type: ignore[no-untyped-call]
+            x_bw, linear.weight, norm.weight, norm.bias, norm, kept_bh, scale, self.passes
+        )
+        return y_bh
 
-def _learning_layer(
-    x_bw: torch.Tensor, linear: nn.Linear, norm: nn.BatchNorm1d, dropout: Dropout | None
-) -> torch.Tensor:
-    if len(x_bw) < 2:
-        raise ValueError("batch norm cannot learn from one row")
-    assert norm.num_batches_tracked is not None
-    norm.num_batches_tracked.add_(1)
-    scale = 1.0 if dropout is None else dropout.scale
-    kept = None if dropout is None else dropout.draw_kept((len(x_bw), linear.out_features))
-    y_bh: torch.Tensor = _LearningLayer.apply(  # type: ignore[no-untyped-call]
-        x_bw, linear.weight, norm.weight, norm.bias, norm, kept, scale
-    )
-    return y_bh
+
+class Passes(Protocol):
+    """What a layer does between its matrix products, forwards and back; z is what batch norm is given, y what dropout yields.
+
+    mean is that of z's columns, rate 1 / their standard deviation, gain what (z - mean) is multiplied by in all.
+    """
+
+    def activate(
+        self, z_bh: torch.Tensor, norm: nn.BatchNorm1d, kept_bh: torch.Tensor | None, scale: float
+    ) -> tuple[torch.Tensor, ...]:
+        """Give y and what is above 0 where y is (B, H), and mean, gain and rate (H,); the running figures of `norm` follow.
+
+        `kept_bh` None: nothing is dropped; else it is the callee's to write to.
+        """
+        ...
+
+    def slopes(
+        self,
+        slope_bh: torch.Tensor,
+        passed_bh: torch.Tensor,
+        z_bh: torch.Tensor,
+        mean_h: torch.Tensor,
+        gain_h: torch.Tensor,
+        rate_h: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """From y's slope: z's (B, H), and over the rows where y is above 0 (`passed_bh` is) the sums of slope and of slope (z - mean), (H,)."""
+        ...
+
+
+class TorchPasses:
+    """See `Passes`."""
+
+    def activate(
+        self, z_bh: torch.Tensor, norm: nn.BatchNorm1d, kept_bh: torch.Tensor | None, scale: float
+    ) -> tuple[torch.Tensor, ...]:
+        """Through batch norm, ReLU and dropout, some rows after the other."""
+        assert norm.momentum is not None
+        mean_h, variance_h = torch.batch_norm_update_stats(z_bh, norm.running_mean, norm.running_var, norm.momentum)
+        rate_h = (variance_h + norm.eps).rsqrt()
+        gain_h = norm.weight * rate_h * scale
+        shift_h = norm.bias * scale - mean_h * gain_h
+        y_bh = torch.empty_like(z_bh)
+        for rows in _blocks(len(z_bh)):
+            y_ch = torch.addcmul(shift_h, z_bh[rows], gain_h, out=y_bh[rows]).clamp_min_(0.0)
+            if kept_bh is not None:
+                values = y_ch.numpy()
+                values *= kept_bh[rows].numpy()  # five times as fast as torch's product with booleans
+        return y_bh, y_bh, mean_h, gain_h, rate_h
+
+    def slopes(
+        self,
+        slope_bh: torch.Tensor,
+        passed_bh: torch.Tensor,
+        z_bh: torch.Tensor,
+        mean_h: torch.Tensor,
+        gain_h: torch.Tensor,
+        rate_h: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Back through the three."""
+        num_rows = len(z_bh)
+        slope_z_bh, product_ch = torch.empty_like(z_bh), z_bh.new_empty(_block_rows(num_rows), z_bh.shape[1])
+        sum_h, sum_centred_h = torch.zeros_like(mean_h), torch.zeros_like(mean_h)
+        for rows in _blocks(num_rows):
+            own_ch = slope_z_bh[rows]
+            torch.ops.aten.threshold_backward(slope_bh[rows], passed_bh[rows], 0.0, grad_input=own_ch)
+            sum_h += own_ch.sum(0)
+            sum_centred_h += torch.mul(own_ch, z_bh[rows], out=product_ch[: len(own_ch)]).sum(0)
+        sum_centred_h -= mean_h * sum_h
+        # Of z: gain * (slope - mean slope - (z - mean z) rate^2 mean(slope (z - mean z))).
+        of_z_h = gain_h * rate_h.square() * sum_centred_h / num_rows
+        constant_h = gain_h * sum_h / num_rows - mean_h * of_z_h
+        for rows in _blocks(num_rows):
+            slope_z_bh[rows].mul_(gain_h).addcmul_(z_bh[rows], of_z_h, value=-1).sub_(constant_h)
+        return slope_z_bh, sum_h, sum_centred_h
 
 
 class _LearningLayer(torch.autograd.Function):
@@ -86,49 +171,28 @@ class _LearningLayer(torch.autograd.Function):
         ctx: Any,
         x_bw: torch.Tensor,
         weight_hw: torch.Tensor,
-        gamma_h: torch.Tensor,
-        beta_h: torch.Tensor,
+        _gamma_h: torch.Tensor,
+        _beta_h: torch.Tensor,
         norm: nn.BatchNorm1d,
-        kept: torch.Tensor | None,
+        kept_bh: torch.Tensor | None,
         scale: float,
+        passes: Passes,
     ) -> torch.Tensor:
-        assert norm.momentum is not None
         z_bh = torch.mm(x_bw, weight_hw.t())
-        mean_h, variance_h = torch.batch_norm_update_stats(z_bh, norm.running_mean, norm.running_var, norm.momentum)
-        rate_h = (variance_h + norm.eps).rsqrt()
-        gain_h = gamma_h * rate_h * scale
-        shift_h = beta_h * scale - mean_h * gain_h
-        y_bh = torch.empty_like(z_bh)
-        for rows in _blocks(len(z_bh)):
-            y_ch = torch.addcmul(shift_h, z_bh[rows], gain_h, out=y_bh[rows]).clamp_min_(0.0)
-            if kept is not None:
-                values = y_ch.numpy()
-                values *= kept[rows].numpy()  # five times as fast as torch's product with booleans
-        ctx.save_for_backward(x_bw, weight_hw, z_bh, y_bh, mean_h, gain_h, rate_h)
-        ctx.scale = scale
+        y_bh, passed_bh, *figures = passes.activate(z_bh, norm, kept_bh, scale)
+        ctx.save_for_backward(x_bw, weight_hw, passed_bh, z_bh, *figures)
+        ctx.scale, ctx.passes = scale, passes
         return y_bh
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *slopes: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        x_bw, weight_hw, z_bh, y_bh, mean_h, gain_h, rate_h = ctx.saved_tensors
-        num_rows = len(z_bh)
-        slope_bh, product_ch = torch.empty_like(z_bh), z_bh.new_empty(_block_rows(num_rows), z_bh.shape[1])
-        sum_h, sum_z_h = torch.zeros_like(mean_h), torch.zeros_like(mean_h)
-        for rows in _blocks(num_rows):
-            slope_ch = slope_bh[rows]
-            torch.ops.aten.threshold_backward(slopes[0][rows], y_bh[rows], 0.0, grad_input=slope_ch)
-            sum_h += slope_ch.sum(0)
-            sum_z_h += torch.mul(slope_ch, z_bh[rows], out=product_ch[: len(slope_ch)]).sum(0)
-        sum_z_h -= mean_h * sum_h
-        # Of z: gain * (slope - mean slope - (z - mean z) rate^2 mean(slope (z - mean z))).
-        of_z_h = gain_h * rate_h.square() * sum_z_h / num_rows
-        constant_h = gain_h * sum_h / num_rows - mean_h * of_z_h
-        for rows in _blocks(num_rows):
-            slope_bh[rows].mul_(gain_h).addcmul_(z_bh[rows], of_z_h, value=-1).sub_(constant_h)
+        x_bw, weight_hw, passed_bh, z_bh, mean_h, gain_h, rate_h = ctx.saved_tensors
+        slope_bh, sum_h, sum_centred_h = ctx.passes.slopes(slopes[0], passed_bh, z_bh, mean_h, gain_h, rate_h)
         slope_weight_hw = torch.mm(x_bw.t(), slope_bh).t()  # the faster order of the two
         slope_x_bw = torch.mm(slope_bh, weight_hw) if ctx.needs_input_grad[0] else None
-        return slope_x_bw, slope_weight_hw, sum_z_h * rate_h * ctx.scale, sum_h * ctx.scale, None, None, None
+        of_gamma_h, of_beta_h = sum_centred_h * rate_h * ctx.scale, sum_h * ctx.scale
+        return slope_x_bw, slope_weight_hw, of_gamma_h, of_beta_h, None, None, None, None
 
 
 def _blocks(num_rows: int) -> Iterator[slice]:

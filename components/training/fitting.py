@@ -246,7 +246,8 @@ def _code_digest() -> str:
     paths = [
         root / "averaging.py",
         root / "batching.py",
+        root / "compiling.py",
         root / "stepping.py",
-        *(path for place in places for path in sorted((root / place).glob("*.py"))),
+        *(path for place in places for kind in ("*.py", "*.[ch]") for path in sorted((root / place).glob(kind))),
     ]
     return digest_of(path.read_bytes() for path in paths)

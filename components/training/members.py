@@ -18,7 +18,9 @@ import torch
 from components.autopi.architecture import Architecture, FoundArchitecture
 from components.batching import pick_device
 from components.checkpoint import forget_checkpoint
+from components.compiling import learn_by_kernels
 from components.encoding import Encoded
+from components.rankers import Ranker
 from components.side_by_side import StopSignal, Tell, can_stand_side_by_side, work_side_by_side
 from components.stepping import keep_freed_memory, threads
 from components.training.fitting import Fitting, judged
@@ -45,6 +47,9 @@ def train_ranker(
     check_memory(params, tuple(encoded.field_sizes), found, device)
     keep_freed_memory()
     members = _Members(encoded, found, params, device)
+    if members.is_compiled:
+        with torch.device("meta"):  # before processes are forked, each of which would compile for itself
+            members.build()
     # One thread: libgomp's others do not live on in a forked process, which would wait for them for ever.
     if params.num_threads == 1 and can_stand_side_by_side(params.num_members, workbench, device):
         workbench = members.train_side_by_side(workbench)
@@ -83,14 +88,26 @@ class _Members:
     params: TrainParams
     device: torch.device
 
+    @property
+    def is_compiled(self) -> bool:
+        """Whether compiled kernels do some of the work."""
+        return self.params.kernels == "compiled" and self.device.type == "cpu"
+
+    def build(self) -> Ranker:
+        """A network with weights from torch's generator; raises ConfigError where its kernels cannot be compiled."""
+        shape = self.params.ranker_params[self.params.ranker]
+        ranker = build_ranker(self.params.ranker, self.encoded.field_sizes, shape, self.architecture)
+        if self.is_compiled:
+            learn_by_kernels(ranker)
+        return ranker
+
     def train(self, number: int, workbench: Workbench) -> _Learned:
         """One member, from its checkpoint or from the start to the end."""
         params = self.params.of_member(number)
-        shape = params.ranker_params[params.ranker]
         devices = [torch.cuda.current_device()] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices), threads(params.num_threads):
             torch.manual_seed(params.seed)
-            ranker = build_ranker(params.ranker, self.encoded.field_sizes, shape, self.architecture).to(self.device)
+            ranker = self.build().to(self.device)
             fitting = Fitting(self.encoded, self.architecture, ranker, params, workbench, self.device)
             fitting.resume()
             fitting.run()

@@ -38,6 +38,8 @@ class TrainParams(Strict):
     max_epochs                epochs, at most
     batch_rows                rows a step, also when scoring tune
     num_threads               torch's on the CPU; what is learned depends on it, so it is not the machine's
+    kernels                   what does the work between matrix products on a CPU, of hidden layers and a found network's cells: "torch",
+                              or "compiled", programs in C made as the training begins (needs `cc`); both the same but for rounding
     learning_rate             by ranker's name, or "others": Adam's, at the start
     learning_rate_factor      the learning rate is multiplied by it (0 < factor < 1) when tune stops improving
     num_learning_rate_drops   so many times; the next time the training ends
@@ -60,6 +62,7 @@ class TrainParams(Strict):
     max_epochs: int
     batch_rows: int
     num_threads: int
+    kernels: Literal["torch", "compiled"]
     learning_rate: dict[str, float]
     learning_rate_factor: float
     num_learning_rate_drops: int

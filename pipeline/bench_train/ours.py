@@ -16,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from components.averaging import averaged
 from components.batching import Batches
+from components.compiling import learn_by_kernels
 from components.encoding import EncodedSplit
 from components.rankers import Ranker
 from components.stepping import Loss, adam, keep_freed_memory, take_step
@@ -41,7 +42,7 @@ def _endless(split: EncodedSplit) -> Iterator[tuple[torch.Tensor, torch.Tensor]]
 
 
 def main() -> None:
-    """Answer each model's name on stdin with the seconds of its steps."""
+    """Answer each model's name on stdin with the seconds of its steps; the argument is what `train.kernels` would be."""
     preset = read_settings(Path(__file__).parents[2]).section("train", TrainParams)
     batches = _endless(_rows())
     keep_freed_memory()
@@ -51,6 +52,8 @@ def main() -> None:
         if name not in built:
             params = dataclasses.replace(preset, ranker=name, embedding_l2={name: _EMBEDDING_L2})
             ranker = build_ranker(name, FRAPPE_FIELD_SIZES, params.ranker_params[name], None).train()
+            if sys.argv[1] == "compiled":
+                learn_by_kernels(ranker)
             own = adam(ranker, params.own_learning_rate, params.own_embedding_l2, params.terms)
             built[name] = ranker, own, averaged(ranker, params.weight_averaging), loss_of(params)
         ranker, optimizer, average, loss = built[name]
