@@ -19,7 +19,7 @@ from components.encoding import Encoded
 from components.stepping import keep_freed_memory, threads
 from components.workbench import Workbench
 
-_HINT = "search.kernels and train.kernels 'compiled' take half to two thirds of the time, and this machine has the compiler for them"
+_HINT = "search.kernels and train.kernels 'compiled' take half to three quarters of the time, and this machine has the compiler for them"
 
 __all__ = ["STRATEGIES", "SearchParams", "search_architecture"]
 

@@ -12,29 +12,30 @@ static long end_of(long row, long end) { return row + ROWS < end ? row + ROWS : 
 
 /* Of each column: its mean, and the sum of squared distances from it; to moments (2, H). */
 int measure(const REAL *restrict z, double *restrict moments, long width, long start, long end) {
-  REAL *restrict mean = malloc(2 * width * sizeof(REAL)), *restrict squares = mean + width;
-  if (!mean) return 1;
+  REAL *restrict near = malloc(3 * width * sizeof(REAL)), *restrict sum = near + width, *restrict squares = sum + width;
+  if (!near) return 1;
   double *restrict mean_so_far = moments, *restrict squares_so_far = moments + width;
   memset(moments, 0, 2 * width * sizeof(double));
   for (long row = start; row < end; row = end_of(row, end)) {
     long last = end_of(row, end);
-    memset(mean, 0, 2 * width * sizeof(REAL));
+    memset(near, 0, 3 * width * sizeof(REAL));
     for (long r = row; r < last; r++)
-      for (long h = 0; h < width; h++) mean[h] += z[r * width + h];
-    for (long h = 0; h < width; h++) mean[h] /= (REAL)(last - row);
+      for (long h = 0; h < width; h++) near[h] += z[r * width + h];
+    for (long h = 0; h < width; h++) near[h] /= (REAL)(last - row);
     for (long r = row; r < last; r++)
       for (long h = 0; h < width; h++) {
-        REAL apart = z[r * width + h] - mean[h];
+        REAL apart = z[r * width + h] - near[h];
+        sum[h] += apart;
         squares[h] += apart * apart;
       }
     double before = row - start, here = last - row, all = last - start;
     for (long h = 0; h < width; h++) {
-      double apart = mean[h] - mean_so_far[h];
+      double beside = sum[h] / here, apart = near[h] + beside - mean_so_far[h]; /* near is the mean but for rounding */
       mean_so_far[h] += apart * here / all;
-      squares_so_far[h] += squares[h] + apart * apart * before * here / all;
+      squares_so_far[h] += squares[h] - beside * sum[h] + apart * apart * before * here / all;
     }
   }
-  free(mean);
+  free(near);
   return 0;
 }
 
