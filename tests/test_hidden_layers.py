@@ -98,8 +98,8 @@ def passed(passes: Passes, z: torch.Tensor, slope: torch.Tensor, norm: nn.BatchN
     norm = copy.deepcopy(norm).to(z.dtype)
     with torch.no_grad():
         kept = torch.arange(z.numel()).reshape(z.shape) % 7 > 0
-        y, passed_bh, *figures = passes.activate(z, norm, kept, 1.25)
-        found = [y, passed_bh > 0, *figures, *passes.slopes(slope, passed_bh, z, *figures)]
+        y, normed = passes.activate(z, norm, kept, 1.25)
+        found = [y, normed.passed_bh > 0, *normed[2:], *passes.slopes(slope, normed)]
     assert norm.running_mean is not None
     assert norm.running_var is not None
     return [*found, norm.running_mean, norm.running_var]

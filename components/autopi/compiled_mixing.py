@@ -24,34 +24,27 @@ def mix_by_kernels(
     running: Running,
     strength_eof: torch.Tensor,
     shift_ef: torch.Tensor,
+    is_training: bool,
 ) -> tuple[torch.Tensor, ...]:
-    """E times (F, D, B): shift + sum of strength * normalised y over O results, by the batch's own figures, which `running` follows."""
+    """E times (F, D, B): shift + sum of strength * normalised y over O results.
+
+    In training by the batch's own figures, which `running` follows; else by `running`, and without gradients.
+    """
     seconds = tuple(second_of(result) for result in viewed)
     factors = [factor for result in viewed for factor in factors_of(result)]
-    parts: tuple[torch.Tensor, ...] = _MixByKernels.apply(  # type: ignore[no-untyped-call]
-        kernels, strength_eof, shift_ef, tuple(is_rectified), seconds, running, *factors
-    )
-    return parts
-
-
-def mix_as_seen(
-    kernels: Kernels,
-    viewed: Sequence[Viewed],
-    is_rectified: Sequence[bool],
-    running: Running,
-    strength_eof: torch.Tensor,
-    shift_ef: torch.Tensor,
-) -> tuple[torch.Tensor, ...]:
-    """The same by the running figures; without gradients."""
-    factors = [factor.contiguous() for result in viewed for factor in factors_of(result)]
+    if is_training:
+        parts: tuple[torch.Tensor, ...] = _MixByKernels.apply(  # type: ignore[no-untyped-call]
+            kernels, strength_eof, shift_ef, tuple(is_rectified), seconds, running, *factors
+        )
+        return parts
     means, scales = [mean for mean, _ in running], [(var + EPSILON).rsqrt() for _, var in running]
-    seconds = [second_of(result) for result in viewed]
+    factors = [factor.contiguous() for factor in factors]
     results = _put_together(seconds, factors, [None] * len(factors), is_rectified, means, scales)
     return kernels.mix(results, strength_eof.contiguous(), shift_ef, EPSILON, measures=False).unbind(0)
 
 
 class _MixByKernels(torch.autograd.Function):
-    """Forwards and backwards of `mix_by_kernels`; `seconds` names each result's second factor, "bias" or "gates", if it has one."""
+    """Forwards and backwards of `mix_by_kernels` in training; `seconds` names each result's second factor, "bias" or "gates", if it has one."""
 
     @staticmethod
     def forward(

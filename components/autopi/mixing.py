@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from components.autopi.compiled_mixing import mix_as_seen, mix_by_kernels
+from components.autopi.compiled_mixing import mix_by_kernels
 from components.autopi.kernels import Kernels
 from components.autopi.normalising import EPSILON, follow
 from components.autopi.results import Gated, Result, Viewed, factors_of, in_full, results_of
@@ -78,9 +78,7 @@ class Mixture(nn.Module):
         num_fields = running[0][0].shape[1]
         strength_eof = strength_eo.unsqueeze(2).expand(-1, -1, num_fields)
         shift_ef = strength_eo.new_zeros(len(strength_eo), num_fields)
-        if self.training:
-            return mix_by_kernels(kernels, viewed, self.is_rectified, running, strength_eof, shift_ef)
-        return mix_as_seen(kernels, viewed, self.is_rectified, running, strength_eof, shift_ef)
+        return mix_by_kernels(kernels, viewed, self.is_rectified, running, strength_eof, shift_ef, self.training)
 
 
 class _Mix(torch.autograd.Function):

@@ -160,7 +160,7 @@ def _add_up(
     strength_1of = torch.stack([norm.weight for norm in norms]).unsqueeze(0)
     shift_1f = torch.stack([norm.bias for norm in norms]).sum(0, keepdim=True)
     is_rectified = [edge.operator.is_rectified for edge in kept]
-    (node,) = mix_by_kernels(kernels, viewed, is_rectified, running, strength_1of, shift_1f)
+    (node,) = mix_by_kernels(kernels, viewed, is_rectified, running, strength_1of, shift_1f, is_training=True)
     return node
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from components.rankers.dropout import Dropout
-from components.rankers.hidden_kernels import CompiledPasses
+from components.rankers.hidden_kernels import CompiledPasses, Normed
 from components.rankers.ranker import RankerParams
 
 _BLOCK_ROWS = 256  # of 400 float32: a third of a usual second-level cache; for one thread
@@ -85,30 +85,19 @@ class HiddenLayers(nn.Sequential):
 
 
 class Passes(Protocol):
-    """What a layer does between its matrix products, forwards and back; z is what batch norm is given, y what dropout yields.
-
-    mean is that of z's columns, rate 1 / their standard deviation, gain what (z - mean) is multiplied by in all.
-    """
+    """What a layer does between its matrix products, forwards and back; z is what batch norm is given, y what dropout yields."""
 
     def activate(
         self, z_bh: torch.Tensor, norm: nn.BatchNorm1d, kept_bh: torch.Tensor | None, scale: float
-    ) -> tuple[torch.Tensor, ...]:
-        """Give y and what is above 0 where y is (B, H), and mean, gain and rate (H,); the running figures of `norm` follow.
+    ) -> tuple[torch.Tensor, Normed]:
+        """Give y (B, H), and what its slopes need; the running figures of `norm` follow.
 
         `kept_bh` None: nothing is dropped; else it is the callee's to write to.
         """
         ...
 
-    def slopes(
-        self,
-        slope_bh: torch.Tensor,
-        passed_bh: torch.Tensor,
-        z_bh: torch.Tensor,
-        mean_h: torch.Tensor,
-        gain_h: torch.Tensor,
-        rate_h: torch.Tensor,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """From y's slope: z's (B, H), and over the rows where y is above 0 (`passed_bh` is) the sums of slope and of slope (z - mean), (H,)."""
+    def slopes(self, slope_bh: torch.Tensor, normed: Normed) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """From y's slope: z's (B, H), and over the rows where y is above 0 the sums of slope and of slope (z - mean), (H,)."""
         ...
 
 
@@ -117,7 +106,7 @@ class TorchPasses:
 
     def activate(
         self, z_bh: torch.Tensor, norm: nn.BatchNorm1d, kept_bh: torch.Tensor | None, scale: float
-    ) -> tuple[torch.Tensor, ...]:
+    ) -> tuple[torch.Tensor, Normed]:
         """Through batch norm, ReLU and dropout, some rows after the other."""
         assert norm.momentum is not None
         mean_h, variance_h = torch.batch_norm_update_stats(z_bh, norm.running_mean, norm.running_var, norm.momentum)
@@ -130,18 +119,11 @@ class TorchPasses:
             if kept_bh is not None:
                 values = y_ch.numpy()
                 values *= kept_bh[rows].numpy()  # five times as fast as torch's product with booleans
-        return y_bh, y_bh, mean_h, gain_h, rate_h
+        return y_bh, Normed(y_bh, z_bh, mean_h, gain_h, rate_h)
 
-    def slopes(
-        self,
-        slope_bh: torch.Tensor,
-        passed_bh: torch.Tensor,
-        z_bh: torch.Tensor,
-        mean_h: torch.Tensor,
-        gain_h: torch.Tensor,
-        rate_h: torch.Tensor,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def slopes(self, slope_bh: torch.Tensor, normed: Normed) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Back through the three."""
+        passed_bh, z_bh, mean_h, gain_h, rate_h = normed
         num_rows = len(z_bh)
         slope_z_bh, product_ch = torch.empty_like(z_bh), z_bh.new_empty(_block_rows(num_rows), z_bh.shape[1])
         sum_h, sum_centred_h = torch.zeros_like(mean_h), torch.zeros_like(mean_h)
@@ -179,19 +161,20 @@ class _LearningLayer(torch.autograd.Function):
         passes: Passes,
     ) -> torch.Tensor:
         z_bh = torch.mm(x_bw, weight_hw.t())
-        y_bh, passed_bh, *figures = passes.activate(z_bh, norm, kept_bh, scale)
-        ctx.save_for_backward(x_bw, weight_hw, passed_bh, z_bh, *figures)
+        y_bh, normed = passes.activate(z_bh, norm, kept_bh, scale)
+        ctx.save_for_backward(x_bw, weight_hw, *normed)
         ctx.scale, ctx.passes = scale, passes
         return y_bh
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *slopes: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        x_bw, weight_hw, passed_bh, z_bh, mean_h, gain_h, rate_h = ctx.saved_tensors
-        slope_bh, sum_h, sum_centred_h = ctx.passes.slopes(slopes[0], passed_bh, z_bh, mean_h, gain_h, rate_h)
+        x_bw, weight_hw, *rest = ctx.saved_tensors
+        normed = Normed(*rest)
+        slope_bh, sum_h, sum_centred_h = ctx.passes.slopes(slopes[0], normed)
         slope_weight_hw = torch.mm(x_bw.t(), slope_bh).t()  # the faster order of the two
         slope_x_bw = torch.mm(slope_bh, weight_hw) if ctx.needs_input_grad[0] else None
-        of_gamma_h, of_beta_h = sum_centred_h * rate_h * ctx.scale, sum_h * ctx.scale
+        of_gamma_h, of_beta_h = sum_centred_h * normed.rate_h * ctx.scale, sum_h * ctx.scale
         return slope_x_bw, slope_weight_hw, of_gamma_h, of_beta_h, None, None, None, None
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import functools
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -21,6 +22,23 @@ _SOURCE = Path(__file__).resolve().with_name("hidden.c")
 _ROWS_AT_ONCE = 1024
 
 
+class Normed(NamedTuple):
+    """What a layer keeps of batch norm, ReLU and dropout for their slopes.
+
+    passed_bh   (B, H), above 0 where what dropout yields is
+    z_bh        (B, H), what batch norm was given
+    mean_h      (H,), of z's columns
+    gain_h      (H,), what z - mean is multiplied by in all
+    rate_h      (H,), 1 / the standard deviation of z's columns
+    """
+
+    passed_bh: torch.Tensor
+    z_bh: torch.Tensor
+    mean_h: torch.Tensor
+    gain_h: torch.Tensor
+    rate_h: torch.Tensor
+
+
 class CompiledPasses:
     """See `hidden.Passes`. All tensors are contiguous, of one type, on the CPU."""
 
@@ -30,7 +48,7 @@ class CompiledPasses:
 
     def activate(
         self, z_bh: torch.Tensor, norm: nn.BatchNorm1d, kept_bh: torch.Tensor | None, scale: float
-    ) -> tuple[torch.Tensor, ...]:
+    ) -> tuple[torch.Tensor, Normed]:
         """Through batch norm (whose running figures follow), ReLU and dropout; what passed is a byte each."""
         mean_h, squares_h = self._measure(z_bh)
         self._follow(norm, mean_h, squares_h / (len(z_bh) - 1))
@@ -41,18 +59,11 @@ class CompiledPasses:
             torch.ones_like(z_bh, dtype=torch.bool) if kept_bh is None else kept_bh,
         )
         _go_through("activate", y_bh, z_bh, mean_h, gain_h, shift_h, passed_bh, y_bh)
-        return y_bh, passed_bh, mean_h, gain_h, rate_h
+        return y_bh, Normed(passed_bh, z_bh, mean_h, gain_h, rate_h)
 
-    def slopes(
-        self,
-        slope_bh: torch.Tensor,
-        passed_bh: torch.Tensor,
-        z_bh: torch.Tensor,
-        mean_h: torch.Tensor,
-        gain_h: torch.Tensor,
-        rate_h: torch.Tensor,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def slopes(self, slope_bh: torch.Tensor, normed: Normed) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Back through the three."""
+        passed_bh, z_bh, mean_h, gain_h, rate_h = normed
         slope_bh = slope_bh.contiguous()
         sums_2h = _pieces_of(z_bh)
         _go_through("sum_slopes", z_bh, slope_bh, passed_bh, z_bh, mean_h, pieces=sums_2h)
