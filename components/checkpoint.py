@@ -151,6 +151,14 @@ def digest_of(parts: Iterable[bytes | memoryview]) -> str:
     return digest.hexdigest()
 
 
+def digest_code(folders: Iterable[str], files: Iterable[str]) -> str:
+    """SHA-256 of components' code: all Python and C of the folders, and single files."""
+    components = Path(__file__).resolve().parent
+    paths = {path for folder in folders for kind in ("*.py", "*.[ch]") for path in (components / folder).glob(kind)}
+    paths |= {components / name for name in files}
+    return digest_of(part for path in sorted(paths) for part in (path.name.encode(), path.read_bytes()))
+
+
 def _as_before(old: Any, saved: Any) -> Any:
     """JSON turns tuples (Adam's betas) into lists; give back the type that the optimizer uses now."""
     return tuple(saved) if isinstance(old, tuple) else saved

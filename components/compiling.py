@@ -32,6 +32,11 @@ def can_compile() -> bool:
     return shutil.which(COMPILER) is not None
 
 
+def uses_kernels(choice: str, device: torch.device) -> bool:
+    """Whether `kernels` in params means compiled ones on this device; a GPU has no use for them."""
+    return choice == "compiled" and device.type == "cpu"
+
+
 @runtime_checkable
 class HasKernels(Protocol):
     """A part of a network that can let compiled kernels do its work on a CPU."""

@@ -71,7 +71,8 @@ def read_lineage(folder: Path) -> Lineage:
 
 
 def code_digests(module: str) -> dict[str, str]:
-    """Give file -> SHA-256 for a component, every component it imports, directly or through others, and their packages.
+    """Give file -> SHA-256 for a component, every component it imports, directly or through others, their packages
+    and what lies in C beside them.
 
     These are the files that `dvc.yaml` names as the stage's code, so a lineage never tells of code that was not asked.
     """
@@ -82,7 +83,8 @@ def code_digests(module: str) -> dict[str, str]:
             followed.add(file)
             waiting += _imported_components(file)
     packages = {folder / "__init__.py" for file in followed for folder in file.parents if _ROOT in folder.parents}
-    files = sorted(followed | {file for file in packages if file.is_file()})
+    in_c = {file for folder in {file.parent for file in packages} for file in folder.glob("*.[ch]")}
+    files = sorted(followed | {file for file in packages if file.is_file()} | in_c)
     return {file.relative_to(_ROOT).as_posix(): digest_path(file) for file in files}
 
 

@@ -23,7 +23,7 @@ from components.stepping import TermLearning
 from components.workbench import Workbench
 
 needs_compiler = pytest.mark.skipif(not can_compile(), reason="no C compiler (cc) on this machine")
-# What search.kernels may be, for parametrize.
+# What search.kernels and train.kernels may be, for parametrize.
 WAYS = ["torch", pytest.param("compiled", marks=needs_compiler)]
 
 PARAMS = SearchParams(

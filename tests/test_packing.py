@@ -142,6 +142,8 @@ def test_the_lineage_holds_the_code_that_packing_stands_on_as_the_import_graph_s
     for module in modules:
         place = ROOT.joinpath(*module.split("."))
         files.add((place / "__init__.py" if place.is_dir() else place.with_suffix(".py")).relative_to(ROOT).as_posix())
+        files |= {file.relative_to(ROOT).as_posix() for file in place.glob("*.[ch]")}
+    assert {"components/autopi/mixing.c", "components/rankers/hidden.c"} <= files
     digests = code_digests("components.packing.closing")
     assert set(digests) == files
     assert "components/watching/__init__.py" not in digests

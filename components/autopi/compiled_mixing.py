@@ -44,7 +44,10 @@ def mix_by_kernels(
 
 
 class _MixByKernels(torch.autograd.Function):
-    """Forwards and backwards of `mix_by_kernels` in training; `seconds` names each result's second factor, "bias" or "gates", if it has one."""
+    """Forwards and backwards of `mix_by_kernels` in training.
+
+    `seconds` names each result's second factor, "bias" or "gates", if it has one.
+    """
 
     @staticmethod
     def forward(

@@ -31,6 +31,7 @@ from components.autopi.second_order import step_ahead
 from components.autopi.supernet import SkipNoise, Space, Supernet
 from components.batching import Batches, pick_device
 from components.checkpoint import flatten_optimizer, load_checkpoint, restore_optimizer, save_checkpoint, under
+from components.compiling import uses_kernels
 from components.encoding import Encoded
 from components.errors import ConfigError, DataError, IntegrityError
 from components.metrics import auc, log_loss
@@ -61,7 +62,7 @@ class DartsSearch:
             raise DataError(f"train has {len(rows):,} rows; a search needs at least two in each half")
         generator = torch.Generator().manual_seed(params.seed)
         space = Space(params.operators, params.num_nodes, params.embedding_width, params.normalises_embeddings)
-        is_compiled = params.kernels == "compiled" and device.type == "cpu"
+        is_compiled = uses_kernels(params.kernels, device)
         kernels = Kernels(len(self.field_sizes), space.width) if is_compiled else None
         self.supernet = Supernet(encoded.field_sizes, space, generator, kernels).to(device)
         self.device = device

@@ -113,8 +113,10 @@ class KeptCell(nn.Module):
 
     def learn_by_kernels(self) -> None:
         """Let the compiled program do what it can of the operators' work, and of the norms' while training."""
-        for edge in (edge for edges in self.nodes for edge in _kept(edges)):
-            self._kernels = edge.operator.kernels = Kernels(edge.operator.num_fields, edge.operator.width)
+        operators = [edge.operator for edges in self.nodes for edge in _kept(edges)]
+        self._kernels = Kernels(operators[0].num_fields, operators[0].width)
+        for operator in operators:
+            operator.kernels = self._kernels
 
     def forward(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Inputs (F, D, B) -> inner nodes (F, D, B), in order."""

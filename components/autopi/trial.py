@@ -28,7 +28,7 @@ from components.autopi.pricing import trial_shape
 from components.autopi.search_params import SearchParams
 from components.batching import Batches, pick_device
 from components.checkpoint import load_checkpoint, save_checkpoint
-from components.compiling import learn_by_kernels
+from components.compiling import learn_by_kernels, uses_kernels
 from components.encoding import Encoded
 from components.errors import DataError
 from components.metrics import auc, log_loss
@@ -79,7 +79,7 @@ class Ground:
         self.pace = Pace(0)
         self.teller: Callable[[str], None] | None = None  # in a process of one trial, who passes its words on
         self.shape = trial_shape(params)
-        self.is_compiled = params.kernels == "compiled" and self.device.type == "cpu"
+        self.is_compiled = uses_kernels(params.kernels, self.device)
         if self.is_compiled:  # before processes are forked, each of which would compile for itself
             CompiledPasses()
             Kernels(len(self.field_sizes), self.shape.embedding_width)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from components.autopi.architecture import Architecture
 from components.averaging import averaged
 from components.batching import Batches
 from components.checkpoint import (
+    digest_code,
     digest_of,
     flatten_optimizer,
     load_checkpoint,
@@ -39,6 +39,10 @@ from components.training.params import TrainParams
 from components.workbench import Workbench
 
 # At most a minute of work may be lost; half of it leaves room for a slow disk.
+# The code that decides what a training gives; a checkpoint of older code is not gone on with.
+_FOLDERS = ("training", "rankers", "autopi")
+_FILES = ("averaging.py", "batching.py", "compiling.py", "stepping.py")
+
 _CHECKPOINT_SECONDS = 30.0
 _PROGRESS_SECONDS = 0.5
 
@@ -96,7 +100,7 @@ class Fitting:
             "params": dataclasses.asdict(params),
             "architecture": None if architecture is None else architecture.to_text(),
             "limit_batches": limit,
-            "code": _code_digest(),
+            "code": digest_code(_FOLDERS, _FILES),
             "torch": torch.__version__,
         }
 
@@ -237,17 +241,3 @@ class _Meter:
 
 def _view(array: np.ndarray[Any, Any]) -> memoryview:
     return np.ascontiguousarray(array).data.cast("B")
-
-
-def _code_digest() -> str:
-    """Digest of the code that decides what a training gives, so that a checkpoint of older code is not gone on with."""
-    root = Path(__file__).parents[1]
-    places = ("training", "rankers", "autopi")
-    paths = [
-        root / "averaging.py",
-        root / "batching.py",
-        root / "compiling.py",
-        root / "stepping.py",
-        *(path for place in places for kind in ("*.py", "*.[ch]") for path in sorted((root / place).glob(kind))),
-    ]
-    return digest_of(path.read_bytes() for path in paths)

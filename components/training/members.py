@@ -18,7 +18,7 @@ import torch
 from components.autopi.architecture import Architecture, FoundArchitecture
 from components.batching import pick_device
 from components.checkpoint import forget_checkpoint
-from components.compiling import learn_by_kernels
+from components.compiling import learn_by_kernels, uses_kernels
 from components.encoding import Encoded
 from components.rankers import Ranker
 from components.side_by_side import StopSignal, Tell, can_stand_side_by_side, work_side_by_side
@@ -91,7 +91,7 @@ class _Members:
     @property
     def is_compiled(self) -> bool:
         """Whether compiled kernels do some of the work."""
-        return self.params.kernels == "compiled" and self.device.type == "cpu"
+        return uses_kernels(self.params.kernels, self.device)
 
     def build(self) -> Ranker:
         """A network with weights from torch's generator; raises ConfigError where its kernels cannot be compiled."""

@@ -33,7 +33,8 @@ def run_bench_train(peer: Path, num_rounds: int, threads: Sequence[int]) -> dict
 
     Gives kernels (those of the figures without a name: "compiled", or "torch" where there is no C compiler),
     ratio_<model>_<n>_thread(s), the rounds' median ratio and both sides' rows per second, the same of ours without compiled
-    kernels (torch in the name); ratio_<model> is that of the last number. Raises ConfigError where `peer` is no interpreter, OutsideError where a side ends before its time.
+    kernels (torch in the name); ratio_<model> is that of the last number. Raises ConfigError where `peer` is no interpreter,
+    OutsideError where a side ends before its time.
     """
     if not peer.is_file():
         raise ConfigError(

@@ -7,16 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from components.checkpoint import digest_of
+from components.checkpoint import digest_code, digest_of
 from components.encoding import Encoded
 from components.splitting import SPLIT_NAMES
 from components.training import AUTOPI
 
-_COMPONENTS = Path(__file__).parents[2] / "components"
 _FOLDERS = ("rankers", "training", "calibrating", "evaluating")
 _FILES = ("averaging.py", "batching.py", "compiling.py", "exporting.py", "metrics.py", "scoring.py", "stepping.py")
 _SEARCH_FOLDERS = ("autopi", "rankers")
-_KINDS = ("*.py", "*.[ch]")
 _AUTOREC_FOLDERS = ("rankers", "training")
 _SEARCH_FILES = ("averaging.py", "batching.py", "compiling.py", "metrics.py", "stepping.py")
 
@@ -42,6 +40,4 @@ def search_digest(ranker: str) -> str:
 
 
 def _digest(folders: Sequence[str], files: Sequence[str], own: str) -> str:
-    paths = [path for folder in folders for kind in _KINDS for path in sorted((_COMPONENTS / folder).glob(kind))]
-    paths += [_COMPONENTS / name for name in files] + [Path(__file__).with_name(own)]
-    return digest_of(path.read_bytes() for path in paths)
+    return digest_of([digest_code(folders, files).encode(), Path(__file__).with_name(own).read_bytes()])
