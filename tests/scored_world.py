@@ -58,6 +58,7 @@ SCHEMA = LogSchema(
 CALIBRATE = CalibrateParams(
     method="platt",
     num_folds=4,
+    choice_standard_errors=1.0,
     platt_slope_sd=10.0,
     spline_num_pieces=20,
     spline_bend_sd=0.3,

@@ -45,6 +45,14 @@ def test_the_card_holds_the_figures_and_the_limits(world: World, bundle: Bundle)
     assert all(line.endswith("|") for line in tables)
 
 
+def test_the_card_says_why_this_calibrator(world: World) -> None:
+    facts = world.evaluation.facts
+    gain = dataclasses.replace(facts.calibration, method="platt", reason="the spline gains less than asked")
+    evaluation = dataclasses.replace(world.evaluation, facts=dataclasses.replace(facts, calibration=gain))
+    card = dataclasses.replace(world, evaluation=evaluation).pack().files["card.md"].decode()
+    assert "Calibrator: platt (the spline gains less than asked). Expected" in card
+
+
 def test_the_card_says_of_several_networks_how_many_are_averaged(world: World, bundle: Bundle) -> None:
     ranker = dataclasses.replace(world.ranker, members=world.ranker.members * 3)
     assert (

@@ -111,6 +111,7 @@ def test_parity_is_all_but_exact_and_calibration_gains_what_was_planted(evaluati
     assert 0 <= facts.parity.max_score_difference <= 1e-12
     assert facts.calibration.calibrated_log_loss == evaluation.challenger.log_loss.value
     assert facts.calibration.raw_log_loss > facts.calibration.calibrated_log_loss + 0.05
+    assert (facts.calibration.method, facts.calibration.reason) == ("platt", "asked for by params")
     assert facts.cost.num_onnx_bytes > 0
 
 

@@ -203,18 +203,21 @@ def test_no_value_of_a_log_becomes_markup(full: World, tmp_path: Path) -> None:
         results=(CheckResult(HOSTILE, HOSTILE, 1.0, 2.0, False, True),),
     )
     slices = tuple(dataclasses.replace(part, field=HOSTILE, value=HOSTILE) for part in full.evaluation.slices)
+    gain = dataclasses.replace(full.evaluation.facts.calibration, reason=HOSTILE)
+    facts = dataclasses.replace(full.evaluation.facts, calibration=gain)
     hostile = dataclasses.replace(
         full,
         clean_log=dataclasses.replace(
             full.clean_log, report=report, request=dataclasses.replace(full.clean_log.request, log=HOSTILE)
         ),
         splits=dataclasses.replace(full.splits, note=HOSTILE),
-        evaluation=dataclasses.replace(full.evaluation, slices=slices),
+        evaluation=dataclasses.replace(full.evaluation, facts=facts, slices=slices),
         verdict=dataclasses.replace(full.verdict, reasons=(HOSTILE,), champion_version=HOSTILE),
     )
     page = page_of(save(hostile, tmp_path / "artifacts"))
     assert "<script" not in page
-    assert page.count("&lt;script&gt;") >= 6
+    assert page.count("&lt;script&gt;") >= 7
+    assert f"Why {gain.method}: &lt;script&gt;" in page
 
 
 def test_a_split_that_is_not_by_time_is_drawn_by_rows(world: World, tmp_path: Path) -> None:

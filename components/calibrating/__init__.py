@@ -2,11 +2,13 @@
 
 params      which map, how it is chosen, and how the scorer runs
 calibrator  the map, as part of an artifact: the exact correction of negative downsampling, then one of four
-fitting     the fits, and the choice by cross-fitted log loss over blocks of time
+fitting     the fits
+choosing    the choice among them, by cross-fitted log loss over blocks of time
 """
 
 from components.calibrating.calibrator import CalibrationFacts, Calibrator, Floats, correct_downsampling, sigmoid
-from components.calibrating.fitting import cross_fit, fit_calibrator, fit_isotonic, fit_platt, fit_spline
+from components.calibrating.choosing import choose, cross_fit, fit_calibrator
+from components.calibrating.fitting import fit_isotonic, fit_platt, fit_spline
 from components.calibrating.params import METHODS, CalibrateParams, Method
 
 __all__ = [
@@ -16,6 +18,7 @@ __all__ = [
     "Calibrator",
     "Floats",
     "Method",
+    "choose",
     "correct_downsampling",
     "cross_fit",
     "fit_calibrator",

@@ -37,6 +37,7 @@ class CalibrationFacts(Strict):
     negative_keep_rate  the share w of train's rows without click that the ranker saw: q = p / (p + (1 - p) / w)
     slope, intercept    Platt's; 1 and 0 for the others
     cross_fitted        log loss of each method on blocks of time that its fit had not seen (None: never fitted)
+    reason              why this method, with figures; empty in calibrators of before 2026-11-23
     """
 
     method: Method
@@ -47,6 +48,7 @@ class CalibrationFacts(Strict):
     num_rows: int
     num_clicks: int
     cross_fitted: dict[Method, float] | None
+    reason: str = ""
 
 
 @dataclass(frozen=True, eq=False)

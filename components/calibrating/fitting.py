@@ -1,4 +1,4 @@
-"""How a calibrator is fitted and chosen.
+"""The fits of the maps from logit to score.
 
     platt     maximum likelihood (Platt 1999; without his smoothed targets, so that the mean score is the click rate:
               instead the slope has a weak normal prior around 1, which keeps it finite where the classes separate)
@@ -19,10 +19,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from components import metrics
-from components.calibrating.calibrator import CalibrationFacts, Calibrator, Floats, correct_downsampling, sigmoid
-from components.calibrating.params import METHODS, CalibrateParams, Method
-from components.errors import DataError
+from components.calibrating.calibrator import Floats, sigmoid
+from components.calibrating.params import CalibrateParams, Method
 
 _MAX_SHIFTS = 100
 _SMALLEST_SHIFT = 1e-15
@@ -30,55 +28,10 @@ _MAX_GROUPS = 20_000
 _FARTHEST_SHIFT = 60.0  # of a logit: from one end of what float64 can tell apart to the other
 
 
-def fit_calibrator(
-    logits: np.ndarray[Any, Any],
-    clicks: np.ndarray[Any, Any],
-    times: np.ndarray[Any, Any],
-    negative_keep_rate: float,
-    params: CalibrateParams,
-) -> Calibrator:
-    """Fit on rows that were never downsampled (all (R,)); raises DataError where rows or classes are too few."""
-    num_rows, num_clicks = len(clicks), int(np.sum(clicks))
-    if not np.isfinite(logits).all():
-        raise DataError(
-            f"calibrate: {int((~np.isfinite(logits)).sum()):,} of {num_rows:,} logits are not finite; train anew"
-        )
-    if not 0 < num_clicks < num_rows or num_rows < params.num_folds:
-        raise DataError(
-            f"calibrate: {num_clicks:,} clicks in {num_rows:,} rows cannot be calibrated on; both classes and at least "
-            f"{params.num_folds} rows are needed: give the calibrate split more rows"
-        )
-    order = np.argsort(times, kind="stable")
-    logits_r = correct_downsampling(np.asarray(logits)[order], negative_keep_rate)
-    clicks_r = np.asarray(clicks)[order].astype(np.float64)
-    losses = cross_fit(logits_r, clicks_r, params)
-    method = params.method if params.method != "auto" else min(METHODS, key=lambda name: losses[name])
-    slope, intercept, knots, heights = _fit(method, logits_r, clicks_r, params)
-    facts = CalibrationFacts(
-        method, params.method != "auto", negative_keep_rate, slope, intercept, num_rows, num_clicks, losses
-    )
-    return Calibrator(facts, knots, heights)
-
-
-def cross_fit(logits_r: Floats, clicks_r: Floats, params: CalibrateParams) -> dict[Method, float]:
-    """Give each method's log loss on blocks of rows (in the given order) that its fit had not seen."""
-    losses: dict[Method, float] = {}
-    blocks = np.array_split(np.arange(len(clicks_r)), params.num_folds)
-    for method in METHODS:
-        scores_r = np.empty(len(clicks_r))
-        for block in blocks:
-            others = np.delete(np.arange(len(clicks_r)), block)
-            slope, intercept, knots, heights = _fit(method, logits_r[others], clicks_r[others], params)
-            facts = CalibrationFacts(method, False, 1.0, slope, intercept, 0, 0, None)
-            scores_r[block] = Calibrator(facts, knots, heights).apply(logits_r[block])
-        losses[method] = metrics.log_loss(clicks_r, scores_r)
-    return losses
-
-
-def _fit(
+def fit_map(
     method: Method, logits_r: Floats, clicks_r: Floats, params: CalibrateParams
 ) -> tuple[float, float, Floats, Floats]:
-    """Fit one method on already corrected logits: (slope, intercept, knots, heights)."""
+    """Fit one method on already corrected logits and clicks (R,): (slope, intercept, knots, heights)."""
     none = np.empty(0)
     if method == "platt":
         return *fit_platt(logits_r, clicks_r, params.platt_slope_sd), none, none
@@ -137,9 +90,10 @@ def fit_platt(logits_r: Floats, clicks_r: Floats, slope_sd: float) -> tuple[floa
 
 
 def fit_isotonic(logits_r: Floats, clicks_r: Floats, num_knots: int, max_slope: float) -> tuple[Floats, Floats]:
-    """Fit a rising piecewise linear function by least squares: (knots, scores), clipped half a click away from 0 and 1.
+    """Fit a rising piecewise linear function by least squares: (knots, scores), kept half a click away from 0 and 1.
 
-    The heights are a first one plus rises, each between 0 and max_slope times its width: least squares with bounds. A shift
+    Where it would say 0, half a click among the rows there, but no more than the next height: that nobody of 400 clicked says
+    little of a click in 30,000. Where it would say 1, likewise. The heights are a first one plus rises, each between 0 and max_slope times its width: least squares with bounds. A shift
     of all heights is free, so the mean score is the click rate, as for isotonic regression.
     """
     from scipy.linalg import cholesky, solve_triangular
@@ -164,15 +118,25 @@ def fit_isotonic(logits_r: Floats, clicks_r: Floats, num_knots: int, max_slope: 
         root.T @ from_rises, solve_triangular(root, moment, lower=True), bounds=(lower, upper), method="bvls", tol=1e-14
     )
     heights = np.cumsum(np.clip(found.x, lower, upper))
-    # Clipping moves the mean a little; a level shift, which changes no slope, takes that back.
+    # Raising the lowest moves the mean a little; a level shift, which changes no slope, takes that back.
     rows_of_knot = places.sums(np.ones(len(clicks_r)))
+    num_first, num_last = _count_at_most(heights, clipping), _count_at_most(1.0 - heights[::-1], clipping)
     for _ in range(_MAX_SHIFTS):
         heights = np.clip(heights, clipping, 1.0 - clipping)
+        if 0 < num_first < size:
+            heights[:num_first] = min(0.5 / rows_of_knot[:num_first].sum(), heights[num_first])
+        if 0 < num_last < size:
+            heights[-num_last:] = max(1.0 - 0.5 / rows_of_knot[-num_last:].sum(), heights[-num_last - 1])
         shift = float(clicks_r.mean() - rows_of_knot @ heights / len(clicks_r))
         if abs(shift) < _SMALLEST_SHIFT:
             break
         heights = heights + shift
     return knots, np.clip(heights, clipping, 1.0 - clipping)
+
+
+def _count_at_most(heights: Floats, height: float) -> int:
+    """How many of heights that do not fall stand there but for rounding."""
+    return int(np.sum(heights <= height * (1.0 + 1e-9)))
 
 
 def fit_spline(

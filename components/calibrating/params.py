@@ -11,26 +11,28 @@ from components.strict import Strict
 Method = Literal["identity", "platt", "spline", "isotonic"]
 
 METHODS: tuple[Method, ...] = ("identity", "platt", "spline", "isotonic")
-"""From the simplest to the freest: of two with the same loss the simpler is taken."""
+"""From the simplest to the freest."""
 
 
 @dataclass(frozen=True)
 class CalibrateParams(Strict):
     """How logits become scores, and how the scorer that does it runs.
 
-    method              "auto": the best by cross-fitted log loss; or one of "identity", "platt", "spline", "isotonic"
-    num_folds           contiguous blocks of calibrate rows in time order; each is scored by a fit on the others
-    platt_slope_sd      standard deviation of the prior of Platt's slope around 1, and of the spline's mean slope
-    spline_num_pieces   at most so many straight pieces, with as many logits each
-    spline_bend_sd      standard deviation of the prior of each change of slope between two pieces around 0
-    isotonic_num_knots  at most so many knots, at quantiles of the logits
-    isotonic_max_slope  score per logit (a sigmoid's own is at most 0.25)
-    num_threads         of the ONNX runtime for one scoring session
-    batch_rows          rows scored at once, which bounds the memory
+    method                  "auto": by cross-fitted log loss; or one of "identity", "platt", "spline", "isotonic"
+    num_folds               contiguous blocks of calibrate rows in time order; each is scored by a fit on the others
+    choice_standard_errors  by how many standard errors of the difference a freer map must win to be taken; 0: the lowest loss
+    platt_slope_sd          standard deviation of the prior of Platt's slope around 1, and of the spline's mean slope
+    spline_num_pieces       at most so many straight pieces, with as many logits each
+    spline_bend_sd          standard deviation of the prior of each change of slope between two pieces around 0
+    isotonic_num_knots      at most so many knots, at quantiles of the logits
+    isotonic_max_slope      score per logit (a sigmoid's own is at most 0.25)
+    num_threads             of the ONNX runtime for one scoring session
+    batch_rows              rows scored at once, which bounds the memory
     """
 
     method: Literal["auto", "identity", "platt", "spline", "isotonic"]
     num_folds: int
+    choice_standard_errors: float
     platt_slope_sd: float
     spline_num_pieces: int
     spline_bend_sd: float
@@ -43,6 +45,7 @@ class CalibrateParams(Strict):
         """Refuse numbers that mean nothing."""
         checks = {
             "num_folds >= 2": self.num_folds >= 2,
+            "choice_standard_errors >= 0": self.choice_standard_errors >= 0,
             "platt_slope_sd > 0": self.platt_slope_sd > 0,
             "spline_num_pieces >= 1": self.spline_num_pieces >= 1,
             "spline_bend_sd > 0": self.spline_bend_sd > 0,

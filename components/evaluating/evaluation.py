@@ -116,13 +116,17 @@ class Parity(Strict):
 
 @dataclass(frozen=True)
 class CalibrationGain(Strict):
-    """What calibrating changed on the test rows; "raw" is the ranker's own probability, corrected for downsampling."""
+    """What calibrating changed on the test rows; "raw" is the ranker's own probability, corrected for downsampling.
+
+    reason  why this method and no other, in words; empty where the calibrator does not say
+    """
 
     method: str
     raw_log_loss: float
     calibrated_log_loss: float
     raw_calibration_error: float
     calibrated_calibration_error: float
+    reason: str = ""
 
 
 @dataclass(frozen=True)

@@ -266,6 +266,7 @@ def _calibration_gain(scorer: Scorer, scored: _Scored, challenger: Figures, para
         calibrated_log_loss=challenger.log_loss.value,
         raw_calibration_error=metrics.expected_calibration_error(scored.clicks, raw_scores, params.num_bins),
         calibrated_calibration_error=challenger.calibration_error,
+        reason=scorer.calibrator.facts.reason,
     )
 
 

@@ -143,7 +143,7 @@ def _calibration(evaluation: Evaluation) -> str:
         [
             "## How honest",
             "",
-            f"Calibrator: {gain.method}. Expected calibration error {challenger.calibration_error:.4f}, where chance alone "
+            f"Calibrator: {gain.method}{f' ({gain.reason})' if gain.reason else ''}. Expected calibration error {challenger.calibration_error:.4f}, where chance alone "
             f"gives up to {challenger.calibration_error_null:.4f}; before calibrating {gain.raw_calibration_error:.4f}. "
             f"Log loss {gain.calibrated_log_loss:.4f}, before calibrating {gain.raw_log_loss:.4f}.",
         ]
