@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -91,11 +91,7 @@ def load_checkpoint(
         say(f"checkpoint discarded: not readable ({error}); starting anew")
         return None
     expected: dict[str, Any] = json.loads(json.dumps(identity))
-    differing = [
-        f"{key} is {_short(found.get(key))}, expected {_short(expected.get(key))}"
-        for key in sorted(found.keys() | expected.keys())
-        if found.get(key) != expected.get(key)
-    ]
+    differing = list(_differences("", found, expected))
     if not differing:
         return Checkpoint(tensors, facts)
     if resume == "always":
@@ -162,6 +158,16 @@ def digest_code(folders: Iterable[str], files: Iterable[str]) -> str:
 def _as_before(old: Any, saved: Any) -> Any:
     """JSON turns tuples (Adam's betas) into lists; give back the type that the optimizer uses now."""
     return tuple(saved) if isinstance(old, tuple) else saved
+
+
+def _differences(within: str, found: Mapping[str, Any], expected: Mapping[str, Any]) -> Iterator[str]:
+    """What differs, in words, each value by its keys on the way there."""
+    for key in sorted(found.keys() | expected.keys()):
+        one, other = found.get(key), expected.get(key)
+        if isinstance(one, dict) and isinstance(other, dict):
+            yield from _differences(f"{within}{key}.", one, other)
+        elif one != other:
+            yield f"{within}{key} is {_short(one)}, expected {_short(other)}"
 
 
 def _short(value: Any) -> str:

@@ -42,12 +42,20 @@ def test_another_runs_checkpoint_is_discarded_aloud_under_auto_and_refused_under
     other = {**IDENTITY, "params": {"rate": 0.2}}
     said: list[str] = []
     assert load_checkpoint(tmp_path, other, "auto", said.append) is None
-    assert len(said) == 1
-    assert "params" in said[0]
-    assert "0.2" in said[0]
-    assert "code" not in said[0]
-    with pytest.raises(ConfigError, match=r"params is .*0\.1.*expected .*0\.2"):
+    assert said == ["checkpoint discarded, it belongs to another run: params.rate is 0.1, expected 0.2; starting anew"]
+    with pytest.raises(ConfigError, match=r"params\.rate is 0\.1, expected 0\.2"):
         load_checkpoint(tmp_path, other, "always", silence)
+
+
+def test_what_differs_deep_within_long_params_is_named_and_nothing_that_agrees(tmp_path: Path) -> None:
+    many = {f"param_{number}": number for number in range(100)}
+    save_checkpoint(tmp_path, {"params": {**many, "by_order": {"2": 1.0, "3": 2.0}, "old": True}}, {}, {})
+    said: list[str] = []
+    new = {"params": {**many, "by_order": {"2": 1.0, "3": 2.5}, "kernels": "compiled"}}
+    assert load_checkpoint(tmp_path, new, "auto", said.append) is None
+    differences = 'params.by_order.3 is 2.0, expected 2.5; params.kernels is absent, expected "compiled"; params.old is true, expected absent'
+    assert differences in said[0]
+    assert "param_" not in said[0]
 
 
 def test_never_does_not_look_and_always_insists(tmp_path: Path) -> None:
