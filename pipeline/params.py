@@ -83,9 +83,11 @@ def read_settings(root: Path) -> Settings:
         there = sorted(file.stem for file in (root / "logs").glob("*.yaml"))
         raise ConfigError(f"params.yaml: log '{log}' has no {path.relative_to(root)}; there are {there}")
     preset = _read_yaml(path)
-    wrong = sorted(set(preset) ^ set(LOG_SECTIONS))
-    if wrong:
-        raise ConfigError(f"logs/{log}.yaml: must hold exactly the sections {list(LOG_SECTIONS)}, differs in {wrong}")
+    missing, unknown = sorted(set(LOG_SECTIONS) - set(preset)), sorted(set(preset) - set(LOG_SECTIONS))
+    if missing or unknown:
+        found = [f"missing {missing} (copy them from logs/example_table.yaml)"] if missing else []
+        found += [f"unknown {unknown}"] if unknown else []
+        raise ConfigError(f"logs/{log}.yaml must hold exactly the sections {list(LOG_SECTIONS)}: {', '.join(found)}")
     return Settings(root, log, knobs, preset, _read_yaml(root / "window.yaml"))
 
 

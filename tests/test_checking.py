@@ -151,21 +151,41 @@ def test_rows_that_break_a_promise_are_set_aside_with_source_number_and_reason(
     clean_log = check(tmp_path, workbench, rows)
     aside = clean_log.scan_quarantine().collect()
     assert aside["source"].unique().to_list() == ["day.csv"]
-    assert dict(aside.select("number", "reason").iter_rows()) == {
-        7: "click is not 0 or 1",
-        8: "click is missing",
-        9: "field 'price' is not a finite number",
-        10: "field 'price' is below 0",
-        11: "field 'price' is above 100",
-        12: "the impression's key is missing",
-        13: "time is missing",
-        14: "time is not between the years 1990 and 2100",
+    assert {number: words for number, *words in aside.select("number", "reason", "value").iter_rows()} == {
+        7: ["click is not 0 or 1", "2"],
+        8: ["click is missing", None],
+        9: ["field 'price' is not a finite number", "cheap"],
+        10: ["field 'price' is below 0", "-3.0"],
+        11: ["field 'price' is above 100", "1000.0"],
+        12: ["the impression's key is missing", None],
+        13: ["time is missing", None],
+        14: ["time is not between the years 1990 and 2100", "12000000"],
     }
     report = clean_log.report
     assert report.num_quarantined == 8 == sum(report.quarantine_reasons.values())
     assert clean_log.scan().collect()["_impression"].to_list() == [
         row[2] for number, row in enumerate(rows) if not 7 <= number <= 14
     ]
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("1.234,50", "row 5 (from 0): '1.234,50', a decimal comma? write numbers with a point"),
+        ("-12,5", "row 5 (from 0): '-12,5', a decimal comma? write numbers with a point"),
+        ("12,5 EUR", "row 5 (from 0): '12,5 EUR'"),
+        ("x" * 61, f"row 5 (from 0): '{'x' * 57}...'"),
+    ],
+)
+def test_a_refusal_shows_the_first_value_that_breaks_the_promise(
+    tmp_path: Path, workbench: Workbench, written: str, said: str
+) -> None:
+    rows = make_rows(300)
+    for number in range(5, 300):
+        rows[number] = (*rows[number][:4], f'"{written}"')
+    with pytest.raises(DataError) as error:
+        check(tmp_path, workbench, rows)
+    assert str(error.value).endswith(f"the first of them: day.csv, {said}")
 
 
 @pytest.mark.parametrize("num_bad", [0, 3])

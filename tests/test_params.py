@@ -102,3 +102,13 @@ def test_every_setting_says_its_file(tmp_path: Path) -> None:
     assert found["train.prior_rows"] == (3, "params.yaml")
     assert found["train.learning_rate"] == (0.5, "logs/mine.yaml")
     assert found["start"] == (None, "window.yaml")
+
+
+def test_a_log_without_all_sections_is_told_where_to_copy_them_from(tmp_path: Path) -> None:
+    write(tmp_path, {}, {})
+    sections: dict[str, Any] = {name: {} for name in LOG_SECTIONS if name != "split"}
+    (tmp_path / "logs" / "mine.yaml").write_text(yaml.safe_dump({**sections, "splits": {}}))
+    with pytest.raises(
+        ConfigError, match=r"missing \['split'\] \(copy them from logs/example_table.yaml\), unknown \['splits'\]"
+    ):
+        read_settings(tmp_path)

@@ -93,7 +93,7 @@ def fetched(folder: Path, request: LogRequest, files: dict[str, bytes]) -> RawLo
     return RawLog(request, found, (), folder)
 
 
-def rows_of(raw_log: RawLog, but: Sequence[str] = ("_source",)) -> list[tuple[Any, ...]]:
+def rows_of(raw_log: RawLog, but: Sequence[str] = ("_source", "_value")) -> list[tuple[Any, ...]]:
     scratch = raw_log.folder / "scratch"
     return sources.scan(raw_log, scratch).collect(engine="streaming").sort("_number").drop(but).rows()
 
@@ -147,7 +147,7 @@ def test_a_row_number_counts_on_over_all_partitions(tmp_path: Path) -> None:
         request_for("table", SHOP, TABLE_OPTIONS),
         {"x.csv": as_csv(","), "y.jsonl": as_json_lines(), "z.parquet": as_parquet()},
     )
-    rows = rows_of(raw_log, but=())
+    rows = rows_of(raw_log, but=("_value",))
     assert [row[2] for row in rows] == list(range(9))
     assert [row[1] for row in rows] == ["x.csv"] * 3 + ["y.jsonl"] * 3 + ["z.parquet"] * 3
 
@@ -224,17 +224,17 @@ def test_a_row_that_cannot_be_read_has_its_reason_and_a_wild_click_stays_as_foun
         b"j,2026-03-02T12:00:00Z,TRUE,phone,1e3\n"
     )
     raw_log = fetched(tmp_path, request_for("table", SHOP, TABLE_OPTIONS), {"t.csv": content})
-    assert [(row[4], row[3], row[-1]) for row in rows_of(raw_log)] == [
-        ("a", 2, None),
-        ("b", 0, "time does not fit 'iso8601'"),
-        ("c", 0, "time is missing"),
-        ("d", None, None),
-        ("e", None, "click is not a whole number"),
-        ("f", None, "click is not a whole number"),
-        ("g", 1, "field 'price' is not a finite number"),
-        ("h", 1, "field 'price' is not a finite number"),
-        ("i", -1, "field 'price' is not a finite number"),
-        ("j", 1, None),
+    assert [(row[4], row[3], *row[-2:]) for row in rows_of(raw_log, but=("_source",))] == [
+        ("a", 2, None, None),
+        ("b", 0, "time does not fit 'iso8601'", "yesterday"),
+        ("c", 0, "time is missing", None),
+        ("d", None, None, None),
+        ("e", None, "click is not a whole number", "yes"),
+        ("f", None, "click is not a whole number", "0.5"),
+        ("g", 1, "field 'price' is not a finite number", "cheap"),
+        ("h", 1, "field 'price' is not a finite number", "inf"),
+        ("i", -1, "field 'price' is not a finite number", "1e400"),
+        ("j", 1, None, None),
     ]
 
 
@@ -244,10 +244,10 @@ def test_missing_numbers_of_typed_files_are_no_fault_and_infinite_ones_are(tmp_p
     columns = {"click": [0, 1, 1], "price": [None, float("nan"), float("inf")], "size": [3, None, 5]}
     pl.DataFrame(columns).write_parquet(content)
     raw_log = fetched(tmp_path, request_for("table", schema, TABLE_OPTIONS), {"t.parquet": content.getvalue()})
-    assert [row[3:] for row in rows_of(raw_log)] == [
-        (0, None, None, "3", None),
-        (1, None, None, None, None),
-        (1, None, None, "5", "field 'price' is not a finite number"),
+    assert [row[3:] for row in rows_of(raw_log, but=("_source",))] == [
+        (0, None, None, "3", None, None),
+        (1, None, None, None, None, None),
+        (1, None, None, "5", "field 'price' is not a finite number", "inf"),
     ]
 
 
@@ -289,12 +289,12 @@ def test_a_libfm_log_keeps_the_part_a_row_came_in(tmp_path: Path) -> None:
     request = request_for("libfm", schema, {"train": "tr.libfm", "valid": "va.libfm", "test": "te.libfm"})
     files = {"te.libfm": b"1 7:1 9:1", "tr.libfm": b"-1 3:1 8:1\n1 3:1 9:0.5\n", "va.libfm": b"0 5:1 x:1\n2 5:1 8:1\n"}
     raw_log = fetched(tmp_path, request, files)
-    assert rows_of(raw_log) == [
-        ("train", 0, 0, 0, None, "3", "8", None),
-        ("train", 1, 1, 1, None, "3", "9:0.5", "field 'item' is not index:1"),
-        ("valid", 2, 2, 0, None, "5", "x", "field 'item' is not index:1"),
-        ("valid", 3, 3, 2, None, "5", "8", None),
-        ("test", 4, 4, 1, None, "7", "9", None),
+    assert rows_of(raw_log, but=("_source",)) == [
+        ("train", 0, 0, 0, None, "3", "8", None, None),
+        ("train", 1, 1, 1, None, "3", "9:0.5", "field 'item' is not index:1", "9:0.5"),
+        ("valid", 2, 2, 0, None, "5", "x", "field 'item' is not index:1", "x"),
+        ("valid", 3, 3, 2, None, "5", "8", None, None),
+        ("test", 4, 4, 1, None, "7", "9", None, None),
     ]
     unpublished = request_for("libfm", schema, {"train": None, "valid": None, "test": None})
     assert [p.part for p in fetched(tmp_path / "one", unpublished, {"all.libfm": b"1 7:1 9:1\n"}).partitions] == [None]
@@ -308,14 +308,14 @@ def test_movielens_joins_users_and_items_and_a_good_rating_is_a_click(tmp_path: 
         "ml.inter": b"user_id:token\titem_id:token\trating:float\ttimestamp:float\n"
         b"1\t7\t4\t881250949\n1\t7\t3\t881250950\n2\t7\t5\t881250951\n1\t8\t5\t881250952\n1\t7\t6\t881250953\n",
     }
-    rows = rows_of(fetched(tmp_path, preset("movielens"), files))
+    rows = rows_of(fetched(tmp_path, preset("movielens"), files), but=("_source",))
     known = ("1", "7", "24", "M", "writer", "00501", "1995", "Drama War", "Drama")
-    assert rows[0] == (None, 0, 881_250_949_000_000, 1, None, *known, None)
-    assert rows[1] == (None, 1, 881_250_950_000_000, 0, None, *known, None)
-    assert [(row[1], row[-1]) for row in rows[2:]] == [
-        (2, "user is not in ml.user"),
-        (3, "item is not in ml.item"),
-        (4, "rating is not a number from 1 to 5"),
+    assert rows[0] == (None, 0, 881_250_949_000_000, 1, None, *known, None, None)
+    assert rows[1] == (None, 1, 881_250_950_000_000, 0, None, *known, None, None)
+    assert [(row[1], *row[-2:]) for row in rows[2:]] == [
+        (2, "user is not in ml.user", "2"),
+        (3, "item is not in ml.item", "8"),
+        (4, "rating is not a number from 1 to 5", "6"),
     ]
 
 

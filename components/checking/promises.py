@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 
 import polars as pl
@@ -12,6 +13,9 @@ from components.checking.reading import Reading
 from components.errors import DataError
 from components.log import CheckResult, LogRequest
 from components.sources.standard import SOURCE, suspect_time_unit
+
+_LONGEST_VALUE = 60
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+(\.\d{3})*,\d+")
 
 
 def refuse_wrong_times(reading: Reading, request: LogRequest) -> None:
@@ -43,11 +47,19 @@ def refuse_quarantine(reading: Reading, params: CheckParams) -> None:
     ranked = sorted(reading.reasons.items(), key=lambda item: (-item[1], item[0]))
     found = "; ".join(f"{num_rows:,} x {reason}" for reason, num_rows in ranked[:5])
     first = pl.scan_parquet(reading.quarantine).filter(pl.col("reason") == ranked[0][0]).head(1).collect()
-    where = f"{first['source'][0]}, row {first['number'][0]:,}"
+    where = f"{first['source'][0]}, row {first['number'][0]:,} (from 0)"
+    value = first["value"][0]
+    if value is not None:
+        where += f": {_shortened(value)}"
+        where += ", a decimal comma? write numbers with a point" if _DECIMAL_COMMA.fullmatch(value) else ""
     raise DataError(
         f"raw_log: {reading.num_quarantined:,} of {num_inside:,} rows ({share:.1%}) break a promise "
         f"(at most {params.max_quarantine_share:.1%} may): {found}; the first of them: {where}"
     )
+
+
+def _shortened(value: str) -> str:
+    return repr(value if len(value) <= _LONGEST_VALUE else f"{value[: _LONGEST_VALUE - 3]}...")
 
 
 def exact_results(

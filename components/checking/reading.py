@@ -20,7 +20,17 @@ from polars.io.plugins import register_io_source
 from components.ahead import done_ahead
 from components.log import CLICK, IMPRESSION, ROW, TIME, LogSchema, RawLog, Window, microseconds
 from components.sources import Piece
-from components.sources.standard import BROKEN, FIRST_PLAUSIBLE, LAST_PLAUSIBLE, NUMBER, PART, SOURCE
+from components.sources.standard import (
+    BROKEN,
+    FIRST_PLAUSIBLE,
+    LAST_PLAUSIBLE,
+    NUMBER,
+    PART,
+    SOURCE,
+    VALUE,
+    Fault,
+    in_words,
+)
 
 # The tables' own grain: part of the format, since the bytes depend on it.
 ROW_GROUP_ROWS = 262_144
@@ -36,7 +46,7 @@ class Reading:
     """What one pass over a raw log gave.
 
     rows          Parquet of the kept rows as they came, _row counting from 0
-    quarantine    Parquet of the rows that broke a row-level promise: source, number, reason and the raw fields
+    quarantine    Parquet of the rows that broke a row-level promise: source, number, reason, the value that breaks it as it came, and the fields as read
     partitions    one row a partition, by name: _source, num_read, num_outside, num_quarantined, num_implausible, num_untimed,
                   first_time, last_time
     kept          one row a partition with kept rows: _source, num_rows, num_clicks, and for each field missing_<name>
@@ -137,8 +147,9 @@ class _Sorter:
         self.numeric = [field.name for field in schema.column_fields if field.kind == "numeric"]
         is_published = any(partition.part is not None for partition in raw_log.partitions)
         faults = _row_faults(schema)
+        reason, value = in_words(faults)
         self._flags = (
-            pl.any_horizontal([is_broken for is_broken, _ in faults]).fill_null(False).alias(_IS_BROKEN),
+            pl.any_horizontal([fault.is_broken for fault in faults]).fill_null(False).alias(_IS_BROKEN),
             _is_outside(schema, raw_log.request.window).alias(_IS_OUTSIDE),
         )
         self._kept = [
@@ -152,7 +163,8 @@ class _Sorter:
         self._bad = [
             pl.col(SOURCE).alias("source"),
             pl.col(NUMBER).alias("number"),
-            pl.coalesce(*[pl.when(is_broken).then(words) for is_broken, words in faults]).alias("reason"),
+            reason.alias("reason"),
+            value.alias("value"),
             *(pl.col(name) for name in (TIME, CLICK, IMPRESSION, *self.names)),
         ]
         self._figures = [
@@ -168,7 +180,9 @@ class _Sorter:
         ]
         kinds = {name: pl.Float64() if name in self.numeric else pl.String() for name in self.names}
         known = {PART: pl.String(), SOURCE: pl.String(), NUMBER: pl.Int64(), TIME: pl.Int64(), CLICK: pl.Int64()}
-        nothing = pl.DataFrame(schema={**known, IMPRESSION: pl.String(), **kinds, BROKEN: pl.String()})
+        nothing = pl.DataFrame(
+            schema={**known, IMPRESSION: pl.String(), **kinds, BROKEN: pl.String(), VALUE: pl.String()}
+        )
         self._no_tally = nothing.with_columns(self._flags).group_by(SOURCE, _IS_BROKEN, _IS_OUTSIDE).agg(self._figures)
         self.kept_schema = dict(nothing.select(self._kept).schema)
         self.bad_schema = dict(nothing.select(self._bad).schema)
@@ -246,23 +260,27 @@ def _is_implausible() -> pl.Expr:
     return ~pl.col(TIME).is_between(FIRST_PLAUSIBLE, LAST_PLAUSIBLE, closed="left")
 
 
-def _row_faults(schema: LogSchema) -> list[tuple[pl.Expr, pl.Expr]]:
+def _row_faults(schema: LogSchema) -> list[Fault]:
     """Each way to break a row-level promise, with its words; the first that is true of a row is the row's reason."""
-    faults = [(pl.col(BROKEN).is_not_null(), pl.col(BROKEN))]
+    click = pl.col(CLICK)
+    faults = [Fault(pl.col(BROKEN).is_not_null(), pl.col(BROKEN), pl.col(VALUE))]
     if schema.time:
-        faults.append((_is_implausible(), pl.lit("time is not between the years 1990 and 2100")))
-    faults.append((pl.col(CLICK).is_null(), pl.lit("click is missing")))
-    faults.append((~pl.col(CLICK).is_between(0, 1), pl.lit("click is not 0 or 1")))
+        faults.append(Fault(_is_implausible(), "time is not between the years 1990 and 2100", pl.col(TIME)))
+    faults.append(Fault(click.is_null(), "click is missing", click))
+    faults.append(Fault(~click.is_between(0, 1), "click is not 0 or 1", click))
     if schema.impression:
-        faults.append((pl.col(IMPRESSION).is_null(), pl.lit("the impression's key is missing")))
+        key = pl.col(IMPRESSION)
+        faults.append(Fault(key.is_null(), "the impression's key is missing", key))
     for field in schema.column_fields:
         if field.kind != "numeric":
             continue
         value = pl.col(field.name)
         if field.minimum is not None:
-            faults.append((value < field.minimum, pl.lit(f"field '{field.name}' is below {field.minimum:g}")))
+            words = f"field '{field.name}' is below {field.minimum:g}"
+            faults.append(Fault(value < field.minimum, words, value))
         if field.maximum is not None:
-            faults.append((value > field.maximum, pl.lit(f"field '{field.name}' is above {field.maximum:g}")))
+            words = f"field '{field.name}' is above {field.maximum:g}"
+            faults.append(Fault(value > field.maximum, words, value))
     return faults
 
 

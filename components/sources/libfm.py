@@ -15,6 +15,7 @@ from components.errors import ConfigError, DataError
 from components.log import LogRequest, LogSchema, RawLog
 from components.sources.plain import SourceFile
 from components.sources.reader import Reader, options_of, refuse_none, scan_text_partitions
+from components.sources.standard import Fault
 from components.sources.text import TextLayout, count_rows
 from components.strict import Strict
 
@@ -96,7 +97,7 @@ def _scan(raw_log: RawLog, scratch: Path) -> pl.LazyFrame:
         )
 
     faults = tuple(
-        (pl.col(mark).not_().fill_null(True), f"field '{name}' is not index:1")
+        Fault(pl.col(mark).not_().fill_null(True), f"field '{name}' is not index:1", pl.col(name))
         for name, mark in zip(fields, marked, strict=True)
     )
     return scan_text_partitions(raw_log, scratch, layout, recast, faults)

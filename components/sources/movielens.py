@@ -15,7 +15,7 @@ from components.errors import DataError
 from components.log import LogRequest, Partition, RawLog
 from components.sources.plain import SourceFile, kind_of
 from components.sources.reader import Reader, file_of, no_part, options_of
-from components.sources.standard import refuse_unknown_columns, standard_rows
+from components.sources.standard import Fault, refuse_unknown_columns, standard_rows
 from components.sources.text import TextLayout, count_rows, scan_text
 from components.strict import Strict
 
@@ -96,9 +96,9 @@ def _scan(raw_log: RawLog, scratch: Path) -> pl.LazyFrame:
         )
     )
     faults = (
-        (pl.col("_is_rating").not_().fill_null(True), "rating is not a number from 1 to 5"),
-        (pl.col("_has_user").is_null(), f"user is not in {partitions['.user'].name}"),
-        (pl.col("_has_item").is_null(), f"item is not in {partitions['.item'].name}"),
+        Fault(pl.col("_is_rating").not_().fill_null(True), "rating is not a number from 1 to 5", pl.col("rating")),
+        Fault(pl.col("_has_user").is_null(), f"user is not in {partitions['.user'].name}", pl.col("user")),
+        Fault(pl.col("_has_item").is_null(), f"item is not in {partitions['.item'].name}", pl.col("item")),
     )
     kinds: dict[str, pl.DataType] = {**{name: pl.String() for name in COLUMNS}, "click": pl.Int64()}
     return standard_rows(joined, kinds, request.schema, partitions[".inter"].name, None, 0, faults)

@@ -14,7 +14,7 @@ from components.errors import ConfigError, DataError
 from components.log import LogRequest, LogSchema, Partition, RawLog
 from components.sources.blocks import lines_in_blocks, quick_kinds, read_block
 from components.sources.plain import SourceFile, laid_plain
-from components.sources.standard import refuse_unknown_columns, standard_frame, standard_rows
+from components.sources.standard import Fault, refuse_unknown_columns, standard_frame, standard_rows
 from components.sources.text import TextLayout, columns_in_file, count_rows, scan_text
 from components.strict import Strict, parse
 
@@ -145,7 +145,7 @@ def scan_text_partitions(
     scratch: Path,
     layout: TextLayout,
     recast: Callable[[pl.LazyFrame], pl.LazyFrame],
-    faults: tuple[tuple[pl.Expr, str], ...],
+    faults: tuple[Fault, ...],
 ) -> pl.LazyFrame:
     """Standard rows of text files of one layout; `recast` makes the log's columns of the file's."""
     frames = []

@@ -10,12 +10,14 @@ _impression  String   null where the schema declares none
 ...          String (categorical, "" becomes null) or Float64 (numeric) under each column field's own name
 _broken      String   null, or why the row cannot be read: "field 'price' is not a finite number",
                       "click is not a whole number", "time does not fit '%y%m%d%H'", "time is missing"
+_value       String   what stands there instead, as it came, where the row is broken
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import reduce
+from typing import NamedTuple
 
 import polars as pl
 
@@ -26,12 +28,31 @@ PART = "_part"
 SOURCE = "_source"
 NUMBER = "_number"
 BROKEN = "_broken"
+VALUE = "_value"
 
 MICROSECONDS_PER = {"seconds": 1e6, "milliseconds": 1e3, "microseconds": 1.0}
 ISO = "iso8601"
 FARTHEST = 2.0**62
 FIRST_PLAUSIBLE = 631_152_000_000_000  # 1990-01-01
 LAST_PLAUSIBLE = 4_102_444_800_000_000  # 2100-01-01
+
+
+class Fault(NamedTuple):
+    """One way to break a row: which rows do, why, and what stands there instead."""
+
+    is_broken: pl.Expr
+    reason: str | pl.Expr
+    value: pl.Expr
+
+
+def in_words(faults: Iterable[Fault]) -> tuple[pl.Expr, pl.Expr]:
+    """The reason, and the value as a text, of the first fault that each row has; null where it has none."""
+    reason, value = pl.lit(None, pl.String), pl.lit(None, pl.String)
+    for fault in reversed(list(faults)):
+        words = pl.lit(fault.reason) if isinstance(fault.reason, str) else fault.reason
+        reason = pl.when(fault.is_broken).then(words).otherwise(reason)
+        value = pl.when(fault.is_broken).then(fault.value.cast(pl.String)).otherwise(value)
+    return reason, value
 
 
 def needed_columns(schema: LogSchema) -> tuple[str, ...]:
@@ -56,14 +77,14 @@ def standard_rows(
     source: str,
     part: str | None,
     first_number: int,
-    faults: tuple[tuple[pl.Expr, str], ...],
+    faults: tuple[Fault, ...],
 ) -> pl.LazyFrame:
     """Rows of one file with the columns above; `raw` has _number from 0, and `kinds` the type of each column it has.
 
-    faults  the format's own row-level faults: (is broken, reason), said before those found here
+    faults  the format's own row-level faults, said before those found here
     """
     columns, all_faults = _columns_and_faults(kinds, schema, source, part, first_number, faults, is_cleaned=False)
-    return raw.select(*columns, _reason(all_faults))
+    return raw.select(*columns, *_words(all_faults))
 
 
 def standard_frame(
@@ -76,13 +97,13 @@ def standard_frame(
 ) -> pl.DataFrame:
     """As `standard_rows`, of rows in memory without empty texts and floats that are not finite; reasons are only made where one is due."""
     columns, all_faults = _columns_and_faults(kinds, schema, source, part, first_number, (), is_cleaned=True)
-    is_any_broken = raw.select(pl.any_horizontal([is_broken.any() for is_broken, _ in all_faults])).item()
-    reason = _reason(all_faults) if is_any_broken else pl.lit(None, pl.String).alias(BROKEN)
-    return raw.select(*columns, reason)
+    is_any_broken = raw.select(pl.any_horizontal([fault.is_broken.any() for fault in all_faults])).item()
+    return raw.select(*columns, *_words(all_faults if is_any_broken else ()))
 
 
-def _reason(faults: list[tuple[pl.Expr, str]]) -> pl.Expr:
-    return pl.coalesce(*(pl.when(is_broken).then(pl.lit(reason)) for is_broken, reason in faults)).alias(BROKEN)
+def _words(faults: Iterable[Fault]) -> tuple[pl.Expr, pl.Expr]:
+    reason, value = in_words(faults)
+    return reason.alias(BROKEN), value.alias(VALUE)
 
 
 def _columns_and_faults(
@@ -91,11 +112,11 @@ def _columns_and_faults(
     source: str,
     part: str | None,
     first_number: int,
-    faults: tuple[tuple[pl.Expr, str], ...],
+    faults: tuple[Fault, ...],
     *,
     is_cleaned: bool,
-) -> tuple[list[pl.Expr], list[tuple[pl.Expr, str]]]:
-    """All columns but _broken, and what breaks a row."""
+) -> tuple[list[pl.Expr], list[Fault]]:
+    """All columns but _broken and _value, and what breaks a row."""
     all_faults = list(faults)
     number = pl.col(NUMBER).cast(pl.Int64) + first_number
     if schema.time is None:
@@ -104,23 +125,21 @@ def _columns_and_faults(
         time = _time(schema.time, kinds[schema.time.column])
         column = pl.col(schema.time.column)
         all_faults += [
-            (column.is_null(), "time is missing"),
-            (time.is_null(), f"time does not fit '{schema.time.unit}'"),
+            Fault(column.is_null(), "time is missing", column),
+            Fault(time.is_null(), f"time does not fit '{schema.time.unit}'", column),
         ]
     click = _click(schema.click, kinds[schema.click])
-    all_faults.append((click.is_null() & _filled(schema.click, kinds[schema.click]), "click is not a whole number"))
+    is_no_click = click.is_null() & _filled(schema.click, kinds[schema.click])
+    all_faults.append(Fault(is_no_click, "click is not a whole number", pl.col(schema.click)))
     values = []
     for field in schema.column_fields:
         if field.kind == "numeric":
             is_finite = is_cleaned and kinds[field.name].is_float()
             value = pl.col(field.name) if is_finite else _number(field)
             if not is_finite and (kinds[field.name] == pl.String or kinds[field.name].is_float()):
-                all_faults.append(
-                    (
-                        value.is_null() & _filled(field.name, kinds[field.name]),
-                        f"field '{field.name}' is not a finite number",
-                    )
-                )
+                is_no_number = value.is_null() & _filled(field.name, kinds[field.name])
+                words = f"field '{field.name}' is not a finite number"
+                all_faults.append(Fault(is_no_number, words, pl.col(field.name)))
         else:
             value = _text(field.name, kinds[field.name], is_cleaned)
         values.append(value.alias(field.name))
