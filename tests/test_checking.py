@@ -185,7 +185,7 @@ def test_a_refusal_shows_the_first_value_that_breaks_the_promise(
         rows[number] = (*rows[number][:4], f'"{written}"')
     with pytest.raises(DataError) as error:
         check(tmp_path, workbench, rows)
-    assert str(error.value).endswith(f"the first of them: day.csv, {said}")
+    assert f"the first of them: day.csv, {said}; once the source is mended, fetch it anew" in str(error.value)
 
 
 @pytest.mark.parametrize("num_bad", [0, 3])

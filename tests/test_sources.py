@@ -138,6 +138,7 @@ def test_the_columns_and_their_types_are_always_these(tmp_path: Path) -> None:
             "device": pl.String,
             "price": pl.Float64,
             "_broken": pl.String,
+            "_value": pl.String,
         }
 
 

@@ -14,7 +14,7 @@ from components.checking.params import CheckParams
 from components.checking.promises import exact_results, refuse_quarantine, refuse_wrong_times
 from components.checking.reading import read_log
 from components.checking.suite import check_sample, draw_sample, import_great_expectations
-from components.errors import ConfigError
+from components.errors import ConfigError, DataError
 from components.log import CheckReport, CleanLog, LogRequest, RawLog
 from components.workbench import Workbench
 
@@ -30,6 +30,13 @@ def check_log(raw_log: RawLog, request: LogRequest, params: CheckParams, workben
     """Hold every row to the schema's promises; raises DataError where too many break them, ConfigError for another request."""
     if raw_log.request != request:
         raise ConfigError(f"raw_log was fetched for {_difference(raw_log.request, request)}; run fetch again")
+    try:
+        return _checked(raw_log, request, params, workbench)
+    except DataError as error:
+        raise DataError(f"{error}; once the source is mended, fetch it anew: raw_log is a copy") from error
+
+
+def _checked(raw_log: RawLog, request: LogRequest, params: CheckParams, workbench: Workbench) -> CleanLog:
     folder = workbench.scratch / "clean_log"
     folder.mkdir()
     workbench.progress(0, _NUM_STEPS, "reading")
