@@ -48,13 +48,17 @@ def run_one_stage(
     """Run one stage and record how it ended, for whoever started it through DVC."""
     workspace = Workspace(root.absolute())
     with _recorded(workspace, verb), shown_progress(verb) as progress:
+        from pipeline.foreseeing import DEAR, refuse_what_later_stages_would
         from pipeline.stages import LINE
 
         verbs = [stage.verb for stage in LINE.stages]
         if verb not in verbs:
             raise ConfigError(f"no stage '{verb}'; there are {verbs}, and the act `fetch`")
         options = RunOptions(device, resume, limit_batches, progress, cores)
-        run_stage(LINE.stage(verb), workspace, read_settings(workspace.root), options)
+        settings = read_settings(workspace.root)
+        if verb in DEAR:
+            refuse_what_later_stages_would(settings)
+        run_stage(LINE.stage(verb), workspace, settings, options)
 
 
 def fetch(root: Path, only: Sequence[str]) -> None:
