@@ -19,13 +19,17 @@ from typing import Any
 import httpx
 import polars as pl
 import pytest
+import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from components.errors import IntegrityError
-from components.log import Window
+from components.errors import ConfigError, IntegrityError
+from components.log import LogSchema, Window
 from components.manifest import write_manifest
+from components.scoring import rows_from_records
+from components.strict import parse
 from pipeline.served.reading import served_rows
 from pipeline.service import ServeParams, load_bundle
+from pipeline.service.app import Gauges
 from tests.served_world import START, World, make_world
 
 PARAMS = ServeParams(
@@ -296,3 +300,24 @@ def test_a_bundle_with_one_byte_changed_is_not_served(world: World, tmp_path: Pa
     path.write_bytes(bytes(content))
     with pytest.raises(IntegrityError, match=r"ranker\.onnx"):
         load_bundle(tmp_path, "v1.0.0")
+
+
+def test_the_example_of_the_docs_is_a_row_of_the_default_log() -> None:
+    """As `make run` leaves it: each column once, and its time and numbers read."""
+    root = Path(__file__).parents[1]
+    example = re.search(r"-d '(\{\"rows\".*?\})'", (root / "docs/serving.md").read_text("utf-8"), flags=re.DOTALL)
+    assert example is not None
+    preset = yaml.safe_load((root / "logs/simulated.yaml").read_text("utf-8"))
+    schema = parse(LogSchema, preset["schema"], "logs/simulated.yaml", ConfigError)
+    rows = rows_from_records(json.loads(example[1])["rows"], schema)
+    assert rows.select("_impression", "_time", "price").rows() == [("imp-1", 1_774_858_500_000_000, 4.2)]
+
+
+def test_the_metrics_of_the_docs_are_the_services_own() -> None:
+    text = (Path(__file__).parents[1] / "docs/serving.md").read_text("utf-8")
+    named = set(re.findall(r"ctr_[a-z_]+", text))
+    shown = {
+        f"{family.name}_total" if family.type == "counter" else family.name
+        for family in Gauges((0.1,)).registry.collect()
+    }
+    assert named == shown
