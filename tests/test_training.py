@@ -279,6 +279,26 @@ def test_a_member_that_had_learned_is_not_learned_again(
     assert all(note.startswith("2/2 ") for note in notes)
 
 
+@pytest.mark.parametrize(("max_epochs", "is_told"), [(2, True), (500, False)])
+def test_a_training_of_few_steps_says_how_many_and_what_to_change(
+    encoded: Encoded, found: FoundArchitecture, workbench: Workbench, max_epochs: int, is_told: bool
+) -> None:
+    notes: list[str] = []
+    params = with_params(max_epochs=max_epochs)
+    bench = dataclasses.replace(
+        workbench,
+        checkpoints=workbench.checkpoints / str(max_epochs),
+        progress=lambda _done, _total, note: notes.append(note),
+        stop_signal=StopAt(1),
+    )
+    with pytest.raises(Stopped):
+        train_ranker(encoded, found, params, bench)
+    num_steps = -(-len(encoded.split("train").clicks) // params.batch_rows)
+    words = f"mlp: at most {2 * num_steps} steps (2 epochs of {num_steps}): a smaller train.batch_rows may learn more"
+    assert (words in notes) == is_told
+    assert any("smaller" in note for note in notes) == is_told
+
+
 def test_building_a_ranker_leaves_the_callers_random_numbers_alone(trained: TrainedRanker) -> None:
     torch.manual_seed(1)
     expected = torch.rand(3)

@@ -43,6 +43,7 @@ from components.workbench import Workbench
 _FOLDERS = ("training", "rankers", "autopi")
 _FILES = ("averaging.py", "batching.py", "compiling.py", "stepping.py")
 
+_FEW_STEPS = 500  # with fewer a network has hardly left its beginning: Frappe takes a thousand to three
 _CHECKPOINT_SECONDS = 30.0
 _PROGRESS_SECONDS = 0.5
 
@@ -112,6 +113,7 @@ class Fitting:
 
     def run(self) -> None:
         """Go on until the stopping rule ends it."""
+        self._warn_of_few_steps()
         saved_at = time.monotonic()
         while not self.course.has_ended:
             meter = _Meter(self.workbench, self.course, self.params, self.num_batches)
@@ -133,6 +135,13 @@ class Fitting:
             meter.tell()
             if not self.course.has_ended:
                 self.workbench.stop_if_asked(f"before epoch {self.course.epoch}")
+
+    def _warn_of_few_steps(self) -> None:
+        most = self.params.max_epochs * self.num_batches
+        has_begun = bool(self.course.epoch or self.course.batch)
+        if most < _FEW_STEPS and self.workbench.limit_batches is None and not has_begun:
+            words = f"{self.params.ranker}: at most {most:,} steps ({self.params.max_epochs} epochs of {self.num_batches:,})"
+            self.workbench.progress(0, self.params.max_epochs, f"{words}: a smaller train.batch_rows may learn more")
 
     def resume(self) -> None:
         """Go back to where a checkpoint stands, if there is one that fits."""
