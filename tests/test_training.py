@@ -272,7 +272,8 @@ def test_a_member_that_had_learned_is_not_learned_again(
     looks_of_one_member = len(encoded.split("train").clicks) // params.batch_rows
     with pytest.raises(Stopped):
         train_ranker(encoded, found, params, dataclasses.replace(bench, stop_signal=StopAt(looks_of_one_member + 3)))
-    assert notes[-1].startswith("1/2 mlp: epoch 1")
+    assert notes[-2].startswith("1/2 mlp: epoch 1")
+    assert notes[-1].startswith("2/2 mlp: at most 16 steps"), "the other had just begun"
     notes.clear()
     train_ranker(encoded, found, params, bench)
     assert notes
@@ -294,7 +295,7 @@ def test_a_training_of_few_steps_says_how_many_and_what_to_change(
     with pytest.raises(Stopped):
         train_ranker(encoded, found, params, bench)
     num_steps = -(-len(encoded.split("train").clicks) // params.batch_rows)
-    words = f"mlp: at most {2 * num_steps} steps (2 epochs of {num_steps}): a smaller train.batch_rows may learn more"
+    words = f"mlp: at most {2 * num_steps} steps (2 epoch(s) of {num_steps}): a smaller train.batch_rows may learn more"
     assert (words in notes) == is_told
     assert any("smaller" in note for note in notes) == is_told
 

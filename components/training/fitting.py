@@ -140,7 +140,7 @@ class Fitting:
         most = self.params.max_epochs * self.num_batches
         has_begun = bool(self.course.epoch or self.course.batch)
         if most < _FEW_STEPS and self.workbench.limit_batches is None and not has_begun:
-            words = f"{self.params.ranker}: at most {most:,} steps ({self.params.max_epochs} epochs of {self.num_batches:,})"
+            words = f"{self.params.ranker}: at most {most:,} steps ({self.params.max_epochs} epoch(s) of {self.num_batches:,})"
             self.workbench.progress(0, self.params.max_epochs, f"{words}: a smaller train.batch_rows may learn more")
 
     def resume(self) -> None:
