@@ -2,7 +2,7 @@
 
 The ranker's own probability or Platt's line, whichever has the lower log loss; from there to the spline, and on to isotonic
 regression, only for a gain of more than so many standard errors of the paired difference over rows (Breiman et al. 1984, section
-3.4.3). Where clicks are few the freest map wins by chance about as often as by merit, and then costs more than it had gained.
+3.4.3). Where clicks are few a freer map often wins by chance, and then costs more than it had gained (docs/leaderboard.md).
 
 Shape letters: R rows.
 """

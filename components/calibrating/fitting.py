@@ -92,9 +92,10 @@ def fit_platt(logits_r: Floats, clicks_r: Floats, slope_sd: float) -> tuple[floa
 def fit_isotonic(logits_r: Floats, clicks_r: Floats, num_knots: int, max_slope: float) -> tuple[Floats, Floats]:
     """Fit a rising piecewise linear function by least squares: (knots, scores), kept half a click away from 0 and 1.
 
-    Where it would say 0, half a click among the rows there, but no more than the next height: that nobody of 400 clicked says
-    little of a click in 30,000. Where it would say 1, likewise. The heights are a first one plus rises, each between 0 and max_slope times its width: least squares with bounds. A shift
-    of all heights is free, so the mean score is the click rate, as for isotonic regression.
+    The heights are a first one plus rises, each between 0 and max_slope times its width: least squares with bounds. A shift of
+    all heights is free, so the mean score is the click rate, as for isotonic regression. Where it would say 0, it says half a
+    click among the rows there, but no more than the next height: that nobody clicked on 400 rows is no proof of a rate of one in 30,000.
+    Where it would say 1, likewise.
     """
     from scipy.linalg import cholesky, solve_triangular
     from scipy.optimize import lsq_linear
