@@ -157,7 +157,10 @@ def score(
     start: Annotated[str | None, typer.Option(help="First moment of the rows to score, ISO 8601, UTC.")] = None,
     end: Annotated[str | None, typer.Option(help="Moment after the last row, ISO 8601, UTC.")] = None,
     file: Annotated[
-        Path | None, typer.Argument(help="A file of rows in the log's format; by default its source.")
+        Path | None,
+        typer.Argument(
+            help="A file of rows in the log's format, a table with clicks or without; by default its source."
+        ),
     ] = None,
     workspace: WorkspaceOption = HERE,
 ) -> None:

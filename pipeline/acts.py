@@ -10,8 +10,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from components.errors import ConfigError, CtrError
-from components.log import LogRequest, Window
+from components.errors import ConfigError, CtrError, DataError
+from components.log import LogRequest, RawLog, Window
 from components.strict import Strict
 from pipeline.moments import in_utc
 from pipeline.on_dvc import record_end, record_start
@@ -113,7 +113,12 @@ def score(root: Path, file: Path | None, start: str | None, end: str | None) -> 
                 raise ConfigError(f"{file}: a simulated log is made, not read; give --start and --end instead")
             request = replace(request, source=replace(request.source, paths=(str(file.absolute()),)))
         champion = champion_near(workspace, workbench.scratch)
-        raw_log = bring_log(request, outside.data, workbench.scratch / "raw", workbench.progress)
+        try:
+            raw_log = bring_log(request, outside.data, workbench.scratch / "raw", workbench.progress)
+        except DataError as error:
+            if file is None or request.source.format != "table":
+                raise
+            raw_log = _without_clicks(request, outside.data, workbench, error)
         done = score_raw_log(
             raw_log,
             _known(champion.scorer),
@@ -126,6 +131,21 @@ def score(root: Path, file: Path | None, start: str | None, end: str | None) -> 
     print(f"{done.num_rows:,} rows scored by {champion.version}, {done.num_outside_window:,} outside the window")
     for reason, count in sorted(done.num_broken.items()):
         print(f"{count:,} rows left out: {reason}", file=sys.stderr)
+    if done.num_rows:
+        print(f"scores: {done.files}")
+
+
+def _without_clicks(request: LogRequest, data: Path, workbench: Workbench, refused: DataError) -> RawLog:
+    """The rows of a table that lacks nothing but the column of clicks; raises `refused` where it lacks something else."""
+    from pipeline.fetching import bring_log
+
+    unseen = replace(request, schema=replace(request.schema, click=""))
+    try:
+        raw_log = bring_log(unseen, data, workbench.scratch / "unseen", workbench.progress)
+    except DataError:
+        raise refused from None
+    print(f"There is no column '{request.schema.click}': scored without clicks.", file=sys.stderr)
+    return raw_log
 
 
 def serve(root: Path, bundle: Path | None, host: str, port: int) -> None:

@@ -116,6 +116,8 @@ def _leaves(content: Any, key: str) -> list[tuple[str, Any]]:
 
 
 def _refuse_a_crooked_schema(schema: LogSchema, file: str) -> None:
+    if not schema.click:
+        raise ConfigError(f"{file} [schema]: click must name the column that holds 0 or 1, got ''")
     names = [field.name for field in schema.fields]
     doubled = sorted({name for name in names if names.count(name) > 1})
     reserved = sorted(name for name in names if name.startswith("_"))

@@ -21,11 +21,12 @@ from pipeline.served.writing import BatchWriter
 
 @dataclass(frozen=True)
 class ScoredBatch:
-    """What a batch came to: rows scored, rows outside the window, and rows left out by reason."""
+    """What a batch came to: rows scored, rows outside the window, rows left out by reason, and where the scores lie."""
 
     num_rows: int
     num_outside_window: int
     num_broken: dict[str, int]
+    files: str
 
 
 def score_raw_log(
@@ -62,7 +63,7 @@ def score_raw_log(
             num_seen += chunk.height
             progress(num_seen, num_all, "rows scored")
     writer.close()
-    return ScoredBatch(num_rows, num_outside, broken)
+    return ScoredBatch(num_rows, num_outside, broken, writer.files)
 
 
 def _with_keys(rows: pl.DataFrame) -> pl.DataFrame:

@@ -112,3 +112,9 @@ def test_a_log_without_all_sections_is_told_where_to_copy_them_from(tmp_path: Pa
         ConfigError, match=r"missing \['split'\] \(copy them from logs/example_table.yaml\), unknown \['splits'\]"
     ):
         read_settings(tmp_path)
+
+
+def test_a_log_must_name_its_column_of_clicks(tmp_path: Path) -> None:
+    write(tmp_path, {}, {"schema": {**SCHEMA, "click": ""}, "source": {"format": "table", "paths": [], "options": {}}})
+    with pytest.raises(ConfigError, match="click must name the column"):
+        read_settings(tmp_path).request()

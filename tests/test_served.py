@@ -3,16 +3,19 @@ from __future__ import annotations
 import errno
 import json
 import os
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
 import pytest
+import yaml
 
 from components.errors import ConfigError, DataError, IntegrityError
 from components.log import Field, Partition, RawLog, ServedLog, TimeColumn, Window
+from pipeline import acts
 from pipeline.score_batch import score_raw_log
 from pipeline.served.columns import served_schema, served_table
 from pipeline.served.joining import bring_served, join_clicks, served_log_of
@@ -269,3 +272,53 @@ def test_a_log_with_other_fields_than_the_bundle_is_refused(world: World, tmp_pa
     with pytest.raises(ConfigError, match="are not those of the bundle"):
         score_raw_log(raw_log, world.scorer, DIGEST, tmp_path / "served", 100, tmp_path, lambda *_: None)
     assert not (tmp_path / "served").exists()
+
+
+def workspace_of(world: World, folder: Path) -> Path:
+    """Params, and a preset of this world's schema."""
+    (folder / "logs").mkdir(parents=True)
+    repo = Path(__file__).parents[1]
+    preset = yaml.safe_load((repo / "logs/example_table.yaml").read_text("utf-8"))
+    preset["schema"] = asdict(world.schema)
+    preset["source"]["options"]["partition_pattern"] = None
+    (folder / "logs/tests.yaml").write_text(yaml.safe_dump(json.loads(json.dumps(preset))))
+    params = yaml.safe_load((repo / "params.yaml").read_text("utf-8"))
+    (folder / "params.yaml").write_text(yaml.safe_dump({**params, "log": "tests"}))
+    (folder / "window.yaml").write_text(yaml.safe_dump({"start": None, "end": None, "as_of": None}))
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "jsonl"])
+def test_a_table_that_lacks_the_column_of_clicks_is_scored_without_them(
+    world: World,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    kind: str,
+) -> None:
+    champion = SimpleNamespace(scorer=world.scorer, digest=DIGEST, version="v1.0.0")
+    monkeypatch.setattr(acts, "champion_near", lambda *_: champion)
+    monkeypatch.setenv("CTR_SERVED", str(tmp_path / "served"))
+    rows = world.rows(1, 50).sort("_time", "_impression")
+    times = pl.from_epoch("_time", "us").dt.strftime("%Y-%m-%dT%H:%M:%S%.6f").alias("time")
+    unseen = rows.select(pl.col("_impression").alias("id"), times, "c0", "c1", "n0")
+    file = tmp_path / f"unseen.{kind}"
+    {"csv": unseen.write_csv, "parquet": unseen.write_parquet, "jsonl": unseen.write_ndjson}[kind](file)
+    acts.score(workspace_of(world, tmp_path / "workspace"), file, None, None)
+    said = capsys.readouterr()
+    assert "50 rows scored by v1.0.0" in said.out
+    assert "no column 'click': scored without clicks" in said.err
+    (line,) = (line for line in said.out.splitlines() if line.startswith("scores: "))
+    found = pl.read_parquet(line.removeprefix("scores: ")).sort("_time", "_impression")
+    assert found["score"].to_list() == world.scorer.score(rows).tolist()
+    assert found["_click"].null_count() == 50
+
+
+def test_a_table_that_lacks_more_than_the_clicks_is_refused_for_all_of_it(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    champion = SimpleNamespace(scorer=world.scorer, digest=DIGEST, version="v1.0.0")
+    monkeypatch.setattr(acts, "champion_near", lambda *_: champion)
+    (tmp_path / "unseen.csv").write_text("id,time,c0,c1\na,2026-03-02T00:00:00,x,y\n")
+    with pytest.raises(DataError, match=r"2 columns missing: \['click', 'n0'\]"):
+        acts.score(workspace_of(world, tmp_path / "workspace"), tmp_path / "unseen.csv", None, None)

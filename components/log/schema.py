@@ -33,7 +33,7 @@ class Field(Strict):
 
 @dataclass(frozen=True)
 class TimeColumn(Strict):
-    """Where a row's time stands, and how: "s", "ms" or "us" since 1970 UTC, "iso" (ISO 8601), or a strftime pattern."""
+    """Where a row's time stands, and how: "seconds", "milliseconds" or "microseconds" since 1970 UTC, "iso8601", or a strftime pattern."""
 
     column: str
     unit: str
@@ -43,7 +43,7 @@ class TimeColumn(Strict):
 class LogSchema(Strict):
     """What a log's columns mean; written by people in logs/<name>.yaml.
 
-    click       the column that holds 0 or 1
+    click       the column that holds 0 or 1; empty for a table of rows that nobody has seen yet, which only `score` reads
     time        null for a log without time: then the order of rows is its time
     impression  the column with an impression's key; null where there is none (duplicates are then only counted)
     user, item  the fields that name the two entities; null where there are none

@@ -128,9 +128,11 @@ def _columns_and_faults(
             Fault(column.is_null(), "time is missing", column),
             Fault(time.is_null(), f"time does not fit '{schema.time.unit}'", column),
         ]
-    click = _click(schema.click, kinds[schema.click])
-    is_no_click = click.is_null() & _filled(schema.click, kinds[schema.click])
-    all_faults.append(Fault(is_no_click, "click is not a whole number", pl.col(schema.click)))
+    click = pl.lit(None, pl.Int64)
+    if schema.click:
+        click = _click(schema.click, kinds[schema.click])
+        is_no_click = click.is_null() & _filled(schema.click, kinds[schema.click])
+        all_faults.append(Fault(is_no_click, "click is not a whole number", pl.col(schema.click)))
     values = []
     for field in schema.column_fields:
         if field.kind == "numeric":

@@ -80,6 +80,11 @@ class BatchWriter:
         self._earlier = set(folder.glob(f"*/{self._name}-*.parquet"))
         self._num_chunks = 0
 
+    @property
+    def files(self) -> str:
+        """What finds the files that are written: a pattern for globs."""
+        return f"{self._folder}/*/{self._name}-*.parquet"
+
     def append(self, rows: pl.DataFrame, scores: Floats) -> None:
         """Write one chunk of rows (_impression, _time, _click, column fields); each file appears whole."""
         table = served_table(rows, scores, self._digest, self._schema)
