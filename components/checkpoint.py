@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from components.artifact import flush
-from components.errors import ConfigError, IntegrityError
+from components.errors import ConfigError, IntegrityError, shortened
 
 FILE_NAME = "checkpoint.safetensors"
 
@@ -171,5 +171,4 @@ def _differences(within: str, found: Mapping[str, Any], expected: Mapping[str, A
 
 
 def _short(value: Any) -> str:
-    text = "absent" if value is None else json.dumps(value, sort_keys=True)
-    return text if len(text) <= 120 else f"{text[:117]}..."
+    return shortened("absent" if value is None else json.dumps(value, sort_keys=True), 120)

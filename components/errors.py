@@ -56,3 +56,8 @@ class Stopped(CtrError):  # noqa: N818 - a request that was granted, not an erro
     def __init__(self, signal_number: int, where: str) -> None:
         super().__init__(f"stopped by signal {signal_number} {where}; run the same command again to go on from there")
         self.exit_code = 128 + signal_number
+
+
+def shortened(text: str, num_characters: int) -> str:
+    """A message's share of a text that may be long: at most so many characters, the last three of them dots where it is cut."""
+    return text if len(text) <= num_characters else f"{text[: num_characters - 3]}..."

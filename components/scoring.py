@@ -24,7 +24,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as runtime_errors
 from components.artifact import read_json, write_json
 from components.calibrating import Calibrator, Floats
 from components.encoding import Encoder
-from components.errors import DataError, IntegrityError
+from components.errors import DataError, IntegrityError, shortened
 from components.log import IMPRESSION, TIME, LogSchema, microseconds
 from components.strict import Strict, parse
 
@@ -252,4 +252,4 @@ def _shown(value: object) -> str:
         words = repr(value)
     except ValueError:
         words = "a number of thousands of digits"
-    return words if len(words) <= 80 else f"{words[:77]}..."
+    return shortened(words, 80)

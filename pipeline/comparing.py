@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from components.errors import shortened
 from pipeline.outside import registry_of
 from pipeline.run import Workspace
 from pipeline.saying import PROJECT, Said
@@ -84,5 +85,4 @@ def _leaves(content: Any, key: str) -> list[tuple[str, Any]]:
 
 
 def _short(value: Any) -> str:
-    text = f"{value:.6g}" if isinstance(value, float) else str(value)
-    return text if len(text) <= 26 else f"{text[:23]}..."
+    return shortened(f"{value:.6g}" if isinstance(value, float) else str(value), 26)

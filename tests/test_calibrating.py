@@ -185,10 +185,10 @@ def test_a_ranker_that_needs_no_calibration_is_hardly_changed_and_a_bent_one_is_
 LOSSES = {
     "identity": np.tile([0.5, 0.5], 8),
     "platt": np.tile([0.4, 0.4], 8),
-    "spline": np.tile(
-        [0.1, 0.5], 8
-    ),  # gains .1 a row on Platt's line; by hand: deviations .2, 15 / 16 of 16 rows counted
-    "isotonic": np.tile([0.1, 0.5], 8) - 0.01,  # gains .01 on the spline in every row alike
+    # Gains .1 a row on Platt's line, by hand with a deviation of .2 in each of 16 rows, of which 15 count.
+    "spline": np.tile([0.1, 0.5], 8),
+    # Gains .01 on the spline in every row alike.
+    "isotonic": np.tile([0.1, 0.5], 8) - 0.01,
 }
 SPLINE_ERROR = 0.2 * math.sqrt(16 / 15) / 4
 

@@ -10,7 +10,7 @@ import polars as pl
 from components.checking.ordering import OrderedRows
 from components.checking.params import CheckParams
 from components.checking.reading import Reading
-from components.errors import DataError
+from components.errors import DataError, shortened
 from components.log import CheckResult, LogRequest
 from components.sources.standard import SOURCE, suspect_time_unit
 
@@ -50,16 +50,12 @@ def refuse_quarantine(reading: Reading, params: CheckParams) -> None:
     where = f"{first['source'][0]}, row {first['number'][0]:,} (from 0)"
     value = first["value"][0]
     if value is not None:
-        where += f": {_shortened(value)}"
+        where += f": {shortened(value, _LONGEST_VALUE)!r}"
         where += ", a decimal comma? write numbers with a point" if _DECIMAL_COMMA.fullmatch(value) else ""
     raise DataError(
         f"raw_log: {reading.num_quarantined:,} of {num_inside:,} rows ({share:.1%}) break a promise "
         f"(at most {params.max_quarantine_share:.1%} may): {found}; the first of them: {where}"
     )
-
-
-def _shortened(value: str) -> str:
-    return repr(value if len(value) <= _LONGEST_VALUE else f"{value[: _LONGEST_VALUE - 3]}...")
 
 
 def exact_results(

@@ -38,12 +38,12 @@ from components.training.losses import loss_of
 from components.training.params import TrainParams
 from components.workbench import Workbench
 
-# At most a minute of work may be lost; half of it leaves room for a slow disk.
 # The code that decides what a training gives; a checkpoint of older code is not gone on with.
 _FOLDERS = ("training", "rankers", "autopi")
 _FILES = ("averaging.py", "batching.py", "compiling.py", "stepping.py")
 
 _FEW_STEPS = 500  # with fewer a network has hardly left its beginning: Frappe takes a thousand to three
+# At most a minute of work may be lost; half of it leaves room for a slow disk.
 _CHECKPOINT_SECONDS = 30.0
 _PROGRESS_SECONDS = 0.5
 
