@@ -16,6 +16,7 @@ export DVC_NO_ANALYTICS := 1
 export DO_NOT_TRACK := 1
 export GX_ANALYTICS_ENABLED := false
 export ITERATIVE_DO_NOT_TRACK := 1
+export UV_SYSTEM_CERTS ?= true
 
 .PHONY: help setup run judge-anew watch-next airflow night test test-servers check faults lock clean
 
@@ -28,7 +29,9 @@ setup: .venv/.ready ## everything that run and test need, in .venv
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info[:2] == (3, 11) else f"Python 3.11 is needed, {sys.executable} is {sys.version.split()[0]}: give PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(sed -nE 's/^(uv==[0-9.]+).*/\1/p' requirements.lock)"
-	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	@echo 'uv pip sync requirements.lock (a minute; pip, slower, where uv cannot reach an index that only pip.conf names)'
+	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock \
+	  || $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(sed -nE 's/^ *"(torch==[0-9.]+)".*/\1/p' pyproject.toml)"
 	touch $@
 
