@@ -124,7 +124,10 @@ def summary_of(run: Run) -> list[str]:
         lines.append(f"verdict       {decision(run.verdict)}")
         lines += [f"              - {reason}" for reason in run.verdict.reasons]
     if run.drift is not None:
-        lines.append(f"drift         {run.drift.status.replace('_', ' ')}, {len(run.drift.findings)} finding{"" if len(run.drift.findings) == 1 else "s"}")
+        number = len(run.drift.findings)
+        lines.append(
+            f"drift         {run.drift.status.replace('_', ' ')}, {number} finding{'s' if number != 1 else ''}"
+        )
     return lines
 
 
