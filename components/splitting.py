@@ -17,7 +17,7 @@ import polars as pl
 from components.artifact import map_array, read_json, write_array, write_json
 from components.errors import ConfigError, DataError, IntegrityError
 from components.hashing import hash_strings, mix_integer, mix_integers
-from components.log import CLICK, MICROSECONDS_AN_HOUR, TIME, CleanLog, microseconds
+from components.log import CLICK, MICROSECONDS_AN_HOUR, PART, TIME, CleanLog, microseconds
 from components.strict import Strict, parse
 
 SPLIT_NAMES = ("train", "tune", "calibrate", "test")
@@ -181,9 +181,9 @@ def _by_time(clean_log: CleanLog, times: Integers, params: SplitParams) -> tuple
 
 def _by_part(clean_log: CleanLog, params: SplitParams) -> tuple[Assignment, str]:
     """The published files; valid is halved, exactly, in an order that the seed gives."""
-    if "part" not in clean_log.scan().collect_schema():
+    if PART not in clean_log.scan().collect_schema():
         raise ConfigError("[split] rule is 'published', but this log is not published in parts; use 'time' or 'pairs'")
-    parts = clean_log.scan().select(pl.col("part").fill_null("")).collect().to_series()
+    parts = clean_log.scan().select(pl.col(PART).fill_null("")).collect().to_series()
     found = set(parts.unique())
     if found != set(_PUBLISHED_PARTS):
         raise ConfigError(

@@ -15,7 +15,7 @@ from components.log import LogRequest, RawLog, Window
 from components.strict import Strict
 from pipeline.moments import in_utc
 from pipeline.on_dvc import record_end, record_start
-from pipeline.outside import champion_near, desk_of, home_of, read_environment, registry_of
+from pipeline.outside import Outside, champion_near, desk_of, home_of, read_environment, registry_of
 from pipeline.params import Settings, read_settings
 from pipeline.progress import shown_progress
 from pipeline.run import RunOptions, StopFlag, Workspace, run_stage, stop_signals, workbench_for
@@ -74,7 +74,8 @@ def fetch(root: Path, only: Sequence[str]) -> None:
         settings = read_settings(workspace.root)
         request, outside = settings.request(), read_environment(home_of(workspace))
         if _is_wanted("raw_log", only):
-            workspace.write("raw_log", bring_log(request, outside.data, workbench.scratch / "raw", workbench.progress))
+            raw = workbench.scratch / "raw"
+            workspace.write("raw_log", bring_log(request, outside.home, outside.data, raw, workbench.progress))
         if _is_wanted("champion", only):
             place = workbench.scratch / "champion"
             place.mkdir()
@@ -114,11 +115,12 @@ def score(root: Path, file: Path | None, start: str | None, end: str | None) -> 
             request = replace(request, source=replace(request.source, paths=(str(file.absolute()),)))
         champion = champion_near(workspace, workbench.scratch)
         try:
-            raw_log = bring_log(request, outside.data, workbench.scratch / "raw", workbench.progress)
+            raw = workbench.scratch / "raw"
+            raw_log = bring_log(request, outside.home, outside.data, raw, workbench.progress)
         except DataError as error:
             if file is None or request.source.format != "table":
                 raise
-            raw_log = _without_clicks(request, outside.data, workbench, error)
+            raw_log = _without_clicks(request, outside, workbench, error)
         done = score_raw_log(
             raw_log,
             _known(champion.scorer),
@@ -135,13 +137,13 @@ def score(root: Path, file: Path | None, start: str | None, end: str | None) -> 
         print(f"scores: {done.files}")
 
 
-def _without_clicks(request: LogRequest, data: Path, workbench: Workbench, refused: DataError) -> RawLog:
+def _without_clicks(request: LogRequest, outside: Outside, workbench: Workbench, refused: DataError) -> RawLog:
     """The rows of a table that lacks nothing but the column of clicks; raises `refused` where it lacks something else."""
     from pipeline.fetching import bring_log
 
     unseen = replace(request, schema=replace(request.schema, click=""))
     try:
-        raw_log = bring_log(unseen, data, workbench.scratch / "unseen", workbench.progress)
+        raw_log = bring_log(unseen, outside.home, outside.data, workbench.scratch / "unseen", workbench.progress)
     except DataError:
         raise refused from None
     print(f"There is no column '{request.schema.click}': scored without clicks.", file=sys.stderr)

@@ -24,9 +24,10 @@ from components.workbench import Progress
 _DATA_FOLDER = "$CTR_DATA"
 
 
-def bring_log(request: LogRequest, data_folder: Path, scratch: Path, progress: Progress) -> RawLog:
+def bring_log(request: LogRequest, home: Path, data_folder: Path, scratch: Path, progress: Progress) -> RawLog:
     """Copy what the request needs into `scratch` and describe it.
 
+    home         what a relative path begins at: the project, wherever a run of it works
     data_folder  what `$CTR_DATA` in a path stands for
 
     Raises DataError for files that are missing or damaged, ConfigError for paths that cannot be, OutsideError where a
@@ -36,7 +37,7 @@ def bring_log(request: LogRequest, data_folder: Path, scratch: Path, progress: P
     files.mkdir(parents=True)
     if request.source.format == "simulated":
         return _simulated(request, files, progress)
-    found = _find(request, data_folder)
+    found = _find(request, home, data_folder)
     names = sources.wanted(request, tuple(found))
     copies = []
     for number, name in enumerate(names):
@@ -48,11 +49,11 @@ def bring_log(request: LogRequest, data_folder: Path, scratch: Path, progress: P
     return RawLog(request, partitions, (), scratch)
 
 
-def find_wanted(request: LogRequest, data_folder: Path) -> tuple[str, ...]:
+def find_wanted(request: LogRequest, home: Path, data_folder: Path) -> tuple[str, ...]:
     """Which files the request needs, without touching one; raises DataError where one is not there (yet)."""
     if request.source.format == "simulated":
         return ()
-    return tuple(sources.wanted(request, tuple(_find(request, data_folder))))
+    return tuple(sources.wanted(request, tuple(_find(request, home, data_folder))))
 
 
 def _simulated(request: LogRequest, files: Path, progress: Progress) -> RawLog:
@@ -76,7 +77,7 @@ def _keep(name: str, table: pl.DataFrame, files: Path) -> Partition:
     return Partition(name, digest, num_bytes, table.height, None)
 
 
-def _find(request: LogRequest, data_folder: Path) -> dict[str, Callable[[Path], Path]]:
+def _find(request: LogRequest, home: Path, data_folder: Path) -> dict[str, Callable[[Path], Path]]:
     """Name of each file that the request's paths match -> how to copy it into a folder."""
     found: dict[str, Callable[[Path], Path]] = {}
     for pattern in request.source.paths:
@@ -85,10 +86,11 @@ def _find(request: LogRequest, data_folder: Path) -> dict[str, Callable[[Path], 
                 f"logs/{request.log}.yaml [source.paths] '{pattern}': no folder {data_folder}; "
                 "set CTR_DATA to the folder that holds the research data"
             )
-        place = pattern.replace(_DATA_FOLDER, str(data_folder))
-        places = _remote(place) if "://" in place else _local(place)
+        is_remote = "://" in pattern
+        places = _remote(pattern) if is_remote else _local(pattern, home, data_folder)
         matches = dict(places)
         if not matches:
+            place = pattern if is_remote else home / pattern.replace(_DATA_FOLDER, str(data_folder))
             raise DataError(f"raw_log {request.log}: no file at '{place}'; put it there or mend source.paths in logs/")
         names = [*found, *(name for name, _ in places)]
         doubled = sorted({name for name in names if names.count(name) > 1})
@@ -101,11 +103,17 @@ def _find(request: LogRequest, data_folder: Path) -> dict[str, Callable[[Path], 
     return found
 
 
-def _local(place: str) -> list[tuple[str, Callable[[Path], Path]]]:
-    if Path(place).is_dir():
-        place = f"{place}/*"
-    paths = [Path(match) for match in sorted(glob.glob(place, recursive=True)) if Path(match).is_file()]  # noqa: PTH207
-    return [(path.name, _copier(path)) for path in paths]
+def _local(pattern: str, home: Path, data_folder: Path) -> list[tuple[str, Callable[[Path], Path]]]:
+    """Files at a place, in a folder, or that match a pattern; brackets in the name of a folder above are no pattern."""
+    place = home / pattern.replace(_DATA_FOLDER, str(data_folder))
+    if place.is_dir():
+        found = [path for path in place.iterdir() if not path.name.startswith(".")]
+    elif place.is_file():
+        found = [place]
+    else:
+        wanted = pattern.replace(_DATA_FOLDER, glob.escape(str(data_folder)))
+        found = [home / match for match in glob.glob(wanted, root_dir=home, recursive=True)]  # noqa: PTH207
+    return [(path.name, _copier(path)) for path in sorted(found) if path.is_file()]
 
 
 def _copier(path: Path) -> Callable[[Path], Path]:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 class Outside:
     """The addresses of the world, as the environment gives them."""
 
+    home: Path
     data: Path
     registry: str
     store: str
@@ -46,6 +47,7 @@ class Outside:
 def read_environment(root: Path) -> Outside:
     """Read every address from the environment, once; defaults lie below `root`."""
     return Outside(
+        home=root.absolute(),
         data=Path(os.environ.get("CTR_DATA", root / ".." / "shared" / "data")).resolve(),
         registry=os.environ.get("CTR_REGISTRY", str(root / ".registry" / "git")),
         store=os.environ.get("CTR_STORE", str(root / ".registry" / "store")),

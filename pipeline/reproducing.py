@@ -43,6 +43,7 @@ def reproduce(root: Path, version: str) -> Said:
                 against = registry.version_of(clone, judged_against)
                 registry.bring(clone, against, place / "champion")
                 champion = Champion.from_bundle(place / "champion", against.version)
+            (project / ".home").write_text(str(home_of(home)), encoding="utf-8")
             Workspace(project).write("champion", champion)
             environment = os.environ | {
                 "CTR_DATA": str(outside.data),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from components.errors import ConfigError, DataError, OutsideError
 from components.manifest import verify_manifest
 from pipeline.on_dvc import read_end
-from pipeline.outside import book_of, champion_architecture, desk_of, incident_of, read_environment
+from pipeline.outside import book_of, champion_architecture, desk_of, home_of, incident_of, read_environment
 from pipeline.params import read_settings
 from pipeline.resources import read_resources
 from pipeline.run import Workspace
@@ -86,9 +86,9 @@ def look_for_data(root: Path) -> int:
     from pipeline.fetching import find_wanted
 
     settings = read_settings(root)
-    outside = read_environment(_home_of(root))
+    outside = read_environment(home_of(Workspace(root.absolute())))
     try:
-        names = find_wanted(settings.request(), outside.data)
+        names = find_wanted(settings.request(), outside.home, outside.data)
     except DataError as error:
         print(f"Not there yet: {error}", file=sys.stderr)
         return EXIT_NOT_YET
@@ -116,7 +116,7 @@ def gather(root: Path, only: Sequence[str]) -> None:
 
 def note_drift(root: Path) -> None:
     """Write the window of this run into the ledger as one with drift."""
-    _ledger(_home_of(root)).record_drift(read_order(root).end, root.absolute().name)
+    _ledger(home_of(Workspace(root.absolute()))).record_drift(read_order(root).end, root.absolute().name)
 
 
 def renew_champion(root: Path) -> None:
@@ -241,8 +241,3 @@ def _store(run: str) -> RunStore | None:
 
 def _ledger(home: Path) -> Ledger:
     return Ledger(Path(os.environ.get("CTR_LEDGER", home / ".ctr" / "ledger")))
-
-
-def _home_of(root: Path) -> Path:
-    pointer = root / ".home"
-    return Path(pointer.read_text(encoding="utf-8")) if pointer.is_file() else root.absolute()

@@ -40,9 +40,11 @@ def score_raw_log(
     """
     request = raw_log.request
     if request.schema.fields != scorer.schema.fields:
+        ours, theirs = ({field.name: field for field in schema.fields} for schema in (request.schema, scorer.schema))
+        unlike = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
         raise ConfigError(
-            f"logs/{request.log}.yaml schema: the fields {list(request.schema.field_names)} are not those of the bundle, "
-            f"{list(scorer.schema.field_names)}, or of other kinds; score with the preset that the bundle was made with"
+            f"logs/{request.log}.yaml schema: the fields are not those of the bundle, in which {unlike or 'their order'} "
+            f"are missing, other or not there yet; score with the preset that the bundle was made with"
         )
     sources_read = tuple(partition.sha256 for partition in raw_log.partitions)
     writer = BatchWriter(folder / request.log, request.schema, digest, sources_read)

@@ -237,7 +237,7 @@ def _clean_log(folder: Path) -> CleanLog:
     )
     folder.mkdir()
     rows.write_parquet(folder / "rows.parquet")
-    quarantine = pl.DataFrame({"source": ["market.csv"] * 3, "number": [1, 2, 3], "reason": ["click is 2"] * 3})
+    quarantine = pl.DataFrame({"_source": ["market.csv"] * 3, "_number": [1, 2, 3], "_reason": ["click is 2"] * 3})
     quarantine.write_parquet(folder / "quarantine.parquet")
     report = CheckReport(
         num_rows_read=NUM_ROWS + 5,

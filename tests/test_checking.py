@@ -150,8 +150,8 @@ def test_rows_that_break_a_promise_are_set_aside_with_source_number_and_reason(
     rows[14] = (rows[14][0], 12, *rows[14][2:])
     clean_log = check(tmp_path, workbench, rows)
     aside = clean_log.scan_quarantine().collect()
-    assert aside["source"].unique().to_list() == ["day.csv"]
-    assert {number: words for number, *words in aside.select("number", "reason", "value").iter_rows()} == {
+    assert aside["_source"].unique().to_list() == ["day.csv"]
+    assert {number: words for number, *words in aside.select("_number", "_reason", "_value").iter_rows()} == {
         7: ["click is not 0 or 1", "2"],
         8: ["click is missing", None],
         9: ["field 'price' is not a finite number", "cheap"],

@@ -48,7 +48,7 @@ def request_at(*paths: str) -> LogRequest:
 
 def brought(request: LogRequest, folder: Path, data: Path) -> RawLog:
     folder.mkdir()
-    return bring_log(request, data, folder, lambda done, total, note: None)
+    return bring_log(request, data.parent, data, folder, lambda done, total, note: None)
 
 
 def assert_last_two_days(raw_log: RawLog) -> None:
@@ -72,8 +72,23 @@ def data(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("path", ["$CTR_DATA/shop-*.csv.gz", "$CTR_DATA"])
 def test_the_windows_files_of_a_folder_are_copied_under_their_digests(path: str, data: Path, tmp_path: Path) -> None:
-    assert find_wanted(request_at(path), data) == tuple(f"shop-{day}.csv.gz" for day in DAYS[1:])
+    assert find_wanted(request_at(path), tmp_path, data) == tuple(f"shop-{day}.csv.gz" for day in DAYS[1:])
     assert_last_two_days(brought(request_at(path), tmp_path / "raw", data))
+
+
+@pytest.mark.parametrize("path", ["data/shop-*.csv.gz", "data", "data/shop-2026-03-0[34].csv.gz", "$CTR_DATA/shop-*"])
+def test_a_relative_path_begins_at_the_project_wherever_a_run_of_it_works(
+    path: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a worktree under Airflow, and of `reproduce`; a bracket in the name of a folder above is no pattern."""
+    home = tmp_path / "project [1]"
+    home.mkdir()
+    data.rename(home / "data")
+    monkeypatch.chdir(tmp_path)
+    assert find_wanted(request_at(path), home, home / "data") == tuple(f"shop-{day}.csv.gz" for day in DAYS[1:])
+    (tmp_path / "raw").mkdir()
+    raw_log = bring_log(request_at(path), home, home / "data", tmp_path / "raw", lambda done, total, note: None)
+    assert_last_two_days(raw_log)
 
 
 def test_a_folder_that_is_not_there_a_pattern_without_files_and_two_files_of_one_name_are_said(

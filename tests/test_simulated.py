@@ -256,7 +256,7 @@ def request_with(window: Window, **options: float) -> LogRequest:
 def test_a_raw_log_of_the_simulated_kind_reads_back_what_was_made_and_its_truth(tmp_path: Path) -> None:
     start = datetime.combine(FIRST, datetime.min.time(), UTC)
     request = request_with(Window(start + timedelta(days=1), start + timedelta(days=3), None), rows_per_week=700)
-    raw_log = bring_log(request, tmp_path, tmp_path, lambda done, total, note: None)
+    raw_log = bring_log(request, tmp_path, tmp_path, tmp_path, lambda done, total, note: None)
     assert [partition.name for partition in raw_log.partitions] == ["2026-03-03.parquet", "2026-03-04.parquet"]
     assert [partition.num_rows for partition in raw_log.truth] == [100, 100]
     rows = sources.scan(raw_log, tmp_path / "scratch").collect()

@@ -151,7 +151,7 @@ def test_a_log_without_time_is_cut_in_the_order_of_its_rows(tmp_path: Path) -> N
 
 
 def test_published_files_are_kept_and_valid_is_halved_exactly_by_seed(tmp_path: Path) -> None:
-    columns = {**alternating(400), "part": ["train"] * 200 + ["valid"] * 101 + ["test"] * 99}
+    columns = {**alternating(400), "_part": ["train"] * 200 + ["valid"] * 101 + ["test"] * 99}
     clean_log = make_clean_log(tmp_path, columns, has_time=False)
     params = replace(BY_TIME, rule="published")
     splits = split_log(clean_log, params)

@@ -9,10 +9,10 @@ import polars as pl
 
 from components.checking.ordering import OrderedRows
 from components.checking.params import CheckParams
-from components.checking.reading import Reading
+from components.checking.reading import REASON, Reading
 from components.errors import DataError, shortened
 from components.log import CheckResult, LogRequest
-from components.sources.standard import SOURCE, suspect_time_unit
+from components.sources.standard import NUMBER, SOURCE, VALUE, suspect_time_unit
 
 _LONGEST_VALUE = 60
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+(\.\d{3})*,\d+")
@@ -46,9 +46,9 @@ def refuse_quarantine(reading: Reading, params: CheckParams) -> None:
         return
     ranked = sorted(reading.reasons.items(), key=lambda item: (-item[1], item[0]))
     found = "; ".join(f"{num_rows:,} x {reason}" for reason, num_rows in ranked[:5])
-    first = pl.scan_parquet(reading.quarantine).filter(pl.col("reason") == ranked[0][0]).head(1).collect()
-    where = f"{first['source'][0]}, row {first['number'][0]:,} (from 0)"
-    value = first["value"][0]
+    first = pl.scan_parquet(reading.quarantine).filter(pl.col(REASON) == ranked[0][0]).head(1).collect()
+    where = f"{first[SOURCE][0]}, row {first[NUMBER][0]:,} (from 0)"
+    value = first[VALUE][0]
     if value is not None:
         where += f": {shortened(value, _LONGEST_VALUE)!r}"
         where += ", a decimal comma? write numbers with a point" if _DECIMAL_COMMA.fullmatch(value) else ""

@@ -18,14 +18,13 @@ import polars as pl
 from polars.io.plugins import register_io_source
 
 from components.ahead import done_ahead
-from components.log import CLICK, IMPRESSION, ROW, TIME, LogSchema, RawLog, Window, microseconds
+from components.log import CLICK, IMPRESSION, PART, ROW, TIME, LogSchema, RawLog, Window, microseconds
 from components.sources import Piece
 from components.sources.standard import (
     BROKEN,
     FIRST_PLAUSIBLE,
     LAST_PLAUSIBLE,
     NUMBER,
-    PART,
     SOURCE,
     VALUE,
     Fault,
@@ -36,6 +35,7 @@ from components.sources.standard import (
 ROW_GROUP_ROWS = 262_144
 
 _PIECES_AT_ONCE = 2  # one core reads, another reads or writes; each takes some ten MB
+REASON = "_reason"
 _IS_BROKEN = "_is_broken"
 _IS_OUTSIDE = "_is_outside"
 _FINGERPRINT = "_fingerprint"
@@ -46,7 +46,7 @@ class Reading:
     """What one pass over a raw log gave.
 
     rows          Parquet of the kept rows as they came, _row counting from 0
-    quarantine    Parquet of the rows that broke a row-level promise: source, number, reason, the value that breaks it as it came, and the fields as read
+    quarantine    Parquet of the rows that broke a row-level promise: _source, _number, _reason, _value (what breaks it, as it came) and the fields as read
     partitions    one row a partition, by name: _source, num_read, num_outside, num_quarantined, num_implausible, num_untimed,
                   first_time, last_time
     kept          one row a partition with kept rows: _source, num_rows, num_clicks, and for each field missing_<name>
@@ -114,7 +114,7 @@ def read_log(pieces: Iterator[Piece], raw_log: RawLog, folder: Path) -> Reading:
         path.unlink()
     tallied = sorter.total(tallies)
     kept = tallied.filter(~pl.col(_IS_BROKEN) & ~pl.col(_IS_OUTSIDE)).sort(SOURCE)
-    reasons = pl.scan_parquet(quarantine).group_by("reason").agg(pl.len().cast(pl.Int64)).collect()
+    reasons = pl.scan_parquet(quarantine).group_by(REASON).agg(pl.len().cast(pl.Int64)).collect()
     return Reading(
         rows,
         quarantine,
@@ -156,15 +156,14 @@ class _Sorter:
             pl.col(TIME),
             pl.col(CLICK).cast(pl.Int8),
             pl.col(IMPRESSION),
-            *([pl.col(PART).alias("part")] if is_published else []),
+            *([pl.col(PART)] if is_published else []),
             *(pl.col(name) for name in self.names),
         ]
         self._beside = [pl.col(NUMBER), _fingerprint(schema, self.names).alias(_FINGERPRINT)]
         self._bad = [
-            pl.col(SOURCE).alias("source"),
-            pl.col(NUMBER).alias("number"),
-            reason.alias("reason"),
-            value.alias("value"),
+            pl.col(SOURCE, NUMBER),
+            reason.alias(REASON),
+            value.alias(VALUE),
             *(pl.col(name) for name in (TIME, CLICK, IMPRESSION, *self.names)),
         ]
         self._figures = [

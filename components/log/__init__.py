@@ -18,7 +18,7 @@ served   the artifact served_log: rows with the scores that the world was given
 """
 
 from components.log.clean import CheckReport, CheckResult, CleanLog
-from components.log.columns import CLICK, IMPRESSION, MICROSECONDS_AN_HOUR, ROW, TIME, microseconds, moment_of
+from components.log.columns import CLICK, IMPRESSION, MICROSECONDS_AN_HOUR, PART, ROW, TIME, microseconds, moment_of
 from components.log.raw import Partition, RawLog
 from components.log.request import LogRequest, SourceParams, Window
 from components.log.schema import Field, LogSchema, TimeColumn
@@ -28,6 +28,7 @@ __all__ = [
     "CLICK",
     "IMPRESSION",
     "MICROSECONDS_AN_HOUR",
+    "PART",
     "ROW",
     "SERVED_BUNDLE",
     "SERVED_SCORE",

@@ -49,8 +49,8 @@ class CheckReport(Strict):
 class CleanLog:
     """Rows that hold every promise of the schema, sorted by time (ties in source order), and the account of the others.
 
-    rows.parquet        _row, _time, _click, _impression and the column fields; `part` too for logs published in files
-    quarantine.parquet  the raw row's source, number, `reason` and broken `value` for each row that broke a row-level promise
+    rows.parquet        _row, _time, _click, _impression and the column fields; _part too for logs published in files
+    quarantine.parquet  _source, _number, _reason, the broken _value and the raw row's fields for each row that broke a row-level promise
     report.json         counts and figures of every check, exact and sampled
     html/               Great Expectations' Data Docs (rendered beside, not part of equality)
     """

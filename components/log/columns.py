@@ -8,6 +8,7 @@ ROW = "_row"
 TIME = "_time"
 CLICK = "_click"
 IMPRESSION = "_impression"
+PART = "_part"
 MICROSECONDS_AN_HOUR = 3_600_000_000
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _MICROSECOND = timedelta(microseconds=1)

@@ -25,13 +25,12 @@ from components.log import LogRequest, Partition, RawLog
 from components.sources import avazu, criteo, libfm, movielens, simulated, table
 from components.sources.plain import SourceFile, kind_of
 from components.sources.reader import Piece, Reader, file_of, pieces_of
-from components.sources.standard import BROKEN, NUMBER, PART, SOURCE, needed_columns, suspect_time_unit
+from components.sources.standard import BROKEN, NUMBER, SOURCE, needed_columns, suspect_time_unit
 
 __all__ = [
     "BROKEN",
     "FORMATS",
     "NUMBER",
-    "PART",
     "SOURCE",
     "Piece",
     "SourceFile",

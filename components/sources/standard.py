@@ -22,9 +22,8 @@ from typing import NamedTuple
 import polars as pl
 
 from components.errors import ConfigError, DataError
-from components.log import CLICK, IMPRESSION, TIME, Field, LogSchema, TimeColumn
+from components.log import CLICK, IMPRESSION, PART, TIME, Field, LogSchema, TimeColumn
 
-PART = "_part"
 SOURCE = "_source"
 NUMBER = "_number"
 BROKEN = "_broken"

@@ -26,10 +26,10 @@ def served_table(rows: pl.DataFrame, scores: Floats, digest: str, schema: LogSch
 
     Raises DataError for a time outside 1970 to 2099, which no file's name could hold.
     """
-    wrong = rows.with_row_index("number").filter(~pl.col(TIME).is_between(0, _LAST_TIME - 1))
-    if wrong.height:
+    wrong = (~rows[TIME].is_between(0, _LAST_TIME - 1)).arg_true()
+    if len(wrong):
         raise DataError(
-            f"row {wrong['number'][0]}: time {wrong[TIME][0]} microseconds since 1970 lies outside 1970 to 2099; is it in another unit?"
+            f"row {wrong[0]}: time {rows[TIME][wrong[0]]} microseconds since 1970 lies outside 1970 to 2099; is it in another unit?"
         )
     columns = served_schema(schema)
     clicks = rows[CLICK] if CLICK in rows.columns else pl.Series(CLICK, [None] * rows.height)
