@@ -31,7 +31,7 @@ def acknowledge(
     from pipeline.alerting.guard import acknowledge as act
 
     ended = act(_desk(workspace).book, key, by, because, datetime.now(UTC))
-    print(f"{ended} blocks of {key} acknowledged by {by}.", file=sys.stderr)
+    print(f"{key}: {by} has looked; {ended} block{'s' if ended != 1 else ''} ended.", file=sys.stderr)
 
 
 @alerts_app.command()
