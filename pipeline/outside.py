@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from pipeline.alerting.warning import Desk
     from pipeline.registry import Registry
 
+# Where `dvc exp run --temp` and `--queue` check the project out.
+_EXPERIMENTS = (".dvc", "tmp", "exps")
+
 
 @dataclass(frozen=True)
 class Outside:
@@ -64,9 +67,15 @@ def _path_in(variable: str) -> Path | None:
 
 
 def home_of(workspace: Workspace) -> Path:
-    """Where registry and served log lie by default: the project, also for a workspace that `prepare` made."""
+    """Where registry and served log lie by default: the project, also for a workspace that `prepare` or DVC's queue made."""
     pointer = workspace.root / ".home"
-    return Path(pointer.read_text(encoding="utf-8")) if pointer.is_file() else workspace.root
+    if pointer.is_file():
+        return Path(pointer.read_text(encoding="utf-8"))
+    parts = workspace.root.parts
+    for number in range(len(parts) - len(_EXPERIMENTS)):
+        if parts[number : number + len(_EXPERIMENTS)] == _EXPERIMENTS:
+            return Path(*parts[:number])
+    return workspace.root
 
 
 def registry_of(workspace: Workspace) -> Registry:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -57,3 +60,25 @@ def test_a_step_ends_as_its_stage_did_and_a_kill_of_dvc_is_tried_again(
     (tmp_path / "pipeline").mkdir()
     (tmp_path / "pipeline/quick_dvc.py").write_text(IN_PLACE_OF_DVC.format(ends=(stage, dvc)))
     assert run_through_dvc(Workspace(tmp_path), "train") == code
+
+
+def test_an_experiment_that_dvc_runs_elsewhere_has_the_projects_champion_and_data(tmp_path: Path) -> None:
+    """`dvc exp run --temp` (and `--queue`) checks the project out below `.dvc/tmp`, where no registry and no log lies."""
+    home, said = tmp_path / "project", tmp_path / "said"
+    home.mkdir()
+    home_of = f"from pathlib import Path as P; from pipeline.outside import *; P({str(said)!r}).write_text(str(home_of(Workspace(P.cwd()))))"
+    (home / "stage.py").write_text(home_of)
+    (home / "params.yaml").write_text("knob: 1\n")
+    (home / "dvc.yaml").write_text(f"stages: {{one: {{cmd: {sys.executable} stage.py, params: [knob]}}}}\n")
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    dvc = str(Path(sys.executable).with_name("dvc"))
+    who = ("-c", "user.name=t", "-c", "user.email=t@localhost")
+    for command in (
+        ("git", "init", "--quiet"),
+        (dvc, "init", "--quiet"),
+        ("git", "add", "--all"),
+        ("git", *who, "commit", "--quiet", "--message", "toy"),
+        (dvc, "exp", "run", "--temp", "--set-param", "knob=2"),
+    ):
+        subprocess.run(command, cwd=home, env=environment, check=True, capture_output=True)
+    assert Path(said.read_text()) == home
