@@ -136,11 +136,15 @@ def failing_s3(status: int | None) -> Iterator[S3]:
 
 
 class Failures:
-    """What becomes of the requests to a store: `num_answered` are passed on, the later ones fail as `failing_s3` has it."""
+    """What becomes of the requests to a store: `num_answered` are passed on, the later ones fail as `failing_s3` has it.
+
+    asked  method and path of all requests so far
+    """
 
     def __init__(self, status: int | None) -> None:
         self.num_answered = sys.maxsize
         self.num_asked = 0
+        self.asked: list[tuple[str, str]] = []
         self._status = status
         self._lock = threading.Lock()
 
@@ -157,6 +161,7 @@ class Failures:
             def answer(self) -> None:
                 with failures._lock:
                     failures.num_asked += 1
+                    failures.asked.append((self.command, self.path))
                     is_failing = failures.num_asked > failures.num_answered
                 if is_failing:
                     self.fail(failures._status)
