@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from components.autopi import term_search
 from components.autopi.architecture import Architecture, FoundArchitecture
 from components.autopi.network import FoundNetwork
 from components.autopi.search_params import check_params
@@ -22,7 +23,7 @@ from components.rankers import RankerParams
 from components.rankers.terms import FieldTerms, all_terms
 from components.stepping import TermLearning, adam, set_rate
 from tests.rankers_by_hand import NUM_FIELDS, SIZES, WIDTH, term_effects
-from tests.search_world import PARAMS, Log, bench, stopped_at_random
+from tests.search_world import PARAMS, Log, Split, bench, stopped_at_random
 
 SEARCH = dataclasses.replace(
     PARAMS, strategy="halving", terms=dataclasses.replace(PARAMS.terms, orders=(2,), max_epochs=6, first_pruning=3)
@@ -202,6 +203,89 @@ def test_a_gain_is_the_log_loss_that_a_term_saves(small: Any, tmp_path: Path) ->
             network.terms.weights_t[place] = weight
 
 
+def test_a_gains_standard_error_is_that_of_its_rows_however_tune_is_cut_into_batches(
+    small: Any, tmp_path: Path
+) -> None:
+    course = TermCourse("terms", small, all_terms(4, (2,)), SEARCH, bench(tmp_path), {})
+    course.run()
+    logits_r, gains_t, errors_t = course._judge()
+    tune = small.split("tune")
+    network = course._average
+    with torch.no_grad():
+        _, parts_rt = network.terms.parts(torch.from_numpy(tune.ids))
+    signs_r = np.where(tune.clicks == 1, -1.0, 1.0)
+    without_rt = np.log1p(np.exp(signs_r[:, None] * (logits_r[:, None] - parts_rt.double().numpy())))
+    rises_rt = without_rt - np.log1p(np.exp(signs_r * logits_r))[:, None]
+    assert len(tune.clicks) > SEARCH.batch_rows
+    assert gains_t == pytest.approx(rises_rt.mean(0), abs=1e-6)
+    assert errors_t == pytest.approx(rises_rt.std(0) / math.sqrt(len(rises_rt)), rel=1e-3)
+
+
+class Wide:
+    """Encoded rows of many fields, the last of 500 ids: a click depends on fields 3 and 8 alone, and on their product."""
+
+    def __init__(self, num_fields: int, num_rows: int) -> None:
+        generator = np.random.default_rng(1)
+        self.field_sizes = (6,) * (num_fields - 1) + (500,)
+        self.field_names = tuple(f"f{field}" for field in range(num_fields))
+        signs = np.array([-1.0, 1.0] * 3)
+        self._splits = {}
+        for name, rows in (("train", num_rows), ("tune", num_rows // 2)):
+            ids = generator.integers(0, self.field_sizes, (rows, num_fields)).astype(np.int32)
+            one, other = signs[ids[:, 3]], np.roll(signs, 1)[ids[:, 8]]
+            logits = 0.5 * one + 0.5 * other + 1.5 * one * other
+            clicks = (generator.random(rows) < 1 / (1 + np.exp(-logits))).astype(np.int8)
+            self._splits[name] = Split(ids, clicks, np.zeros(rows, np.int64))
+
+    def split(self, name: str) -> Any:
+        return self._splits[name]
+
+
+def test_of_many_fields_the_pairs_learn_that_main_effects_lack_and_only_telling_fields_are_combined(
+    tmp_path: Path,
+) -> None:
+    log: Any = Wide(20, 4_000)
+    terms = dataclasses.replace(SCREENING.terms, max_learned=10, max_asked=190)
+    search = TermSearch(log, dataclasses.replace(SCREENING, terms=terms), bench(tmp_path / "190"))
+    assert (3, 8) in search.run()
+    assert len(search.epochs[0].terms) == 10, "of 190 pairs"
+    assert len(search._asked((3,))) == 165, "all triples of eleven fields: those of twelve are 220"
+    fields = {field for term in search._asked((3,)) for field in term}
+    assert {3, 8} <= fields
+    few = dataclasses.replace(terms, max_asked=3)
+    assert TermSearch(log, dataclasses.replace(SCREENING, terms=few), bench(tmp_path / "3"))._asked((2,)) == tuple(
+        term for term in all_terms(20, (2,)) if set(term) <= fields_that_tell_most(log, 3)
+    )
+
+
+def fields_that_tell_most(log: Any, count: int) -> set[int]:
+    """By loops: the agreement of each field's click rates on train and on tune, in standard errors."""
+    train, tune = log.split("train"), log.split("tune")
+    found = []
+    for field, size in enumerate(log.field_sizes):
+        top = bottom = 0.0
+        for number in range(size):
+            here, there = train.ids[:, field] == number, tune.ids[:, field] == number
+            a = sum(train.clicks[here] - train.clicks.mean())
+            top += a * sum(tune.clicks[there] - tune.clicks.mean())
+            bottom += a * a * there.sum() * tune.clicks.mean() * (1 - tune.clicks.mean())
+        found.append((top / math.sqrt(bottom), field))
+    return {field for _, field in sorted(found, reverse=True)[:count]}
+
+
+def test_a_search_that_asks_in_pieces_is_stopped_between_them_and_ends_as_one_that_was_not(
+    small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(term_search, "_ASKED_AT_ONCE", 1)
+    params = dataclasses.replace(SCREENING, terms=dataclasses.replace(SCREENING.terms, max_learned=2))
+    whole = search_architecture(small, params, bench(tmp_path / "whole"))
+    assert PLANTED in whole.architecture.terms
+    assert len(whole.term_epochs[0].terms) == 2
+    again, exit_codes = stopped_at_random(small, params, tmp_path / "again", 3, 25)
+    assert len(exit_codes) >= 4
+    assert again == whole
+
+
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_search_for_terms_stopped_at_random_batches_ends_bit_for_bit_as_one_that_was_not(
     triple: Any, screened: FoundArchitecture, tmp_path: Path, seed: int
@@ -232,6 +316,8 @@ def test_params_that_make_no_terms_are_refused(small: Any, tmp_path: Path) -> No
     for change, words in (
         ({"orders": (1,)}, "terms.orders"),
         ({"screened_orders": (3, 3)}, "terms.screened_orders"),
+        ({"max_asked": 0}, "terms.max_asked"),
+        ({"max_learned": 0}, "terms.max_learned"),
         ({"screened_rows": 0}, "terms.screened_rows"),
         ({"max_epochs": 0}, "terms.max_epochs"),
     ):

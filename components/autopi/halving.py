@@ -72,10 +72,11 @@ def search_random(encoded: Encoded, params: SearchParams, workbench: Workbench) 
     num_fields = len(encoded.field_sizes)
     few = all_terms(num_fields, params.terms.orders)
     more = all_terms(num_fields, set(params.terms.screened_orders) - set(params.terms.orders))
+    most = min(len(few), params.terms.max_learned)
     candidates = [
         _with_terms(
             candidate,
-            _draw_terms(few, len(few), generator) + _draw_terms(more, params.terms.max_screened, generator),
+            _draw_terms(few, most, generator) + _draw_terms(more, params.terms.max_screened, generator),
         )
         for candidate in candidates
     ]

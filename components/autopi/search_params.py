@@ -47,6 +47,9 @@ class TermSearchParams(Strict):
     orders           numbers of fields in a term, two or more each; none: no terms, the paper's space
     screened_orders  the same of terms that learn, or learn again, only where those that were found lack them
                      (`components.autopi.screening`); none: no screening
+    max_asked        so many combinations are looked at at most; of more fields than make so many, those that tell most by
+                     themselves are combined
+    max_learned      so many learn side by side in the first course at most; of more, those that main effects lack most surely
     min_agreement    standard errors of agreement between train and tune from which a term is lacking
     max_screened     so many that are lacking join at most
     screened_rows    rows of train, the last ones, and of tune that are asked
@@ -59,6 +62,8 @@ class TermSearchParams(Strict):
 
     orders: tuple[int, ...]
     screened_orders: tuple[int, ...]
+    max_asked: int
+    max_learned: int
     min_agreement: float
     max_screened: int
     screened_rows: int
@@ -180,6 +185,8 @@ def _check_trial(params: SearchParams, where: str) -> None:
         **{f"trial.{words}": holds for words, holds in trial.terms.promises().items()},
         "terms.orders 2 or more, each once": _are_orders(params.terms.orders),
         "terms.screened_orders 2 or more, each once": _are_orders(params.terms.screened_orders),
+        "terms.max_asked >= 1": params.terms.max_asked >= 1,
+        "terms.max_learned >= 1": params.terms.max_learned >= 1,
         "terms.max_screened >= 0": params.terms.max_screened >= 0,
         "terms.screened_rows >= 1": params.terms.screened_rows >= 1,
         "terms.max_epochs >= 1": params.terms.max_epochs >= 1,

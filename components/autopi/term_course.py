@@ -92,7 +92,7 @@ class TermCourse:
         )
 
     def run(self) -> Terms:
-        """Go on until the last epoch, or until no term is left; raises Stopped after a checkpoint when asked to stop."""
+        """Go on until the last epoch, or until no term is left (main effects alone learn where none was given); raises Stopped after a checkpoint when asked to stop."""
         pace = Pace(self.facts["step"])
         total = self._params.max_epochs * self._num_batches
 
@@ -101,7 +101,7 @@ class TermCourse:
             words = f"{len(self.found)} of {len(self._terms)}, {rows_per_second:,.0f} rows/s, {left}"
             self._tell(f"terms: epoch {len(self.facts['epochs'])}, {words}")
 
-        while self.facts["step"] < total and self.found:
+        while self.facts["step"] < total and (self.found or not self._terms):
             self.facts["alive"] = list(self._network.terms.alive)
             self._learning.learn_to(
                 (len(self.facts["epochs"]) + 1) * self._num_batches,
@@ -132,11 +132,7 @@ class TermCourse:
         self._workbench.progress(self.facts["step"], self._params.max_epochs * self._num_batches, note)
 
     def _end_epoch(self) -> None:
-        logits_r, parts_rt = self._judge()
-        losses_r = _losses(logits_r, self._tune_clicks_r)
-        rises_rt = _losses(logits_r[:, None] - parts_rt, self._tune_clicks_r[:, None]) - losses_r[:, None]
-        gains_t = rises_rt.mean(0)
-        errors_t = rises_rt.std(0) / math.sqrt(len(rises_rt))
+        logits_r, gains_t, errors_t = self._judge()
         alive = self._network.terms.alive
         loss = log_loss(self._tune_clicks_r, expit(logits_r))
         quality = auc(self._tune_clicks_r, logits_r)
@@ -145,17 +141,25 @@ class TermCourse:
             stays_t = gains_t > self._params.min_errors * errors_t
             self._restrict([place for place, stays in zip(alive, stays_t, strict=True) if stays])
 
-    def _judge(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-        """Of the average: logits of tune (R,), and what each term left adds to them (R, T)."""
+    def _judge(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """Of the average: logits of tune (R,), and each term's gain and the gain's standard error (T,), a batch at a time."""
         network = self._average.eval()
-        mains, parts = [], []
+        logits = []
+        sums_t, squares_t = np.zeros((2, len(network.terms.alive)))
         with torch.inference_mode():
-            for ids_bf, _ in self._tune.in_order():
+            for ids_bf, clicks_b in self._tune.in_order():
                 main_b, parts_bt = network.terms.parts(ids_bf)
-                mains.append((network.bias + main_b).cpu())
-                parts.append(parts_bt.cpu())
-        main_r, parts_rt = torch.cat(mains).double().numpy(), torch.cat(parts).double().numpy()
-        return main_r + parts_rt.sum(1), parts_rt
+                parts = parts_bt.double().cpu().numpy()
+                logits_b = (network.bias + main_b).double().cpu().numpy() + parts.sum(1)
+                clicks = clicks_b.double().cpu().numpy()
+                rises_bt = _losses(logits_b[:, None] - parts, clicks[:, None]) - _losses(logits_b, clicks)[:, None]
+                sums_t += rises_bt.sum(0)
+                squares_t += (rises_bt**2).sum(0)
+                logits.append(logits_b)
+        logits_r = np.concatenate(logits)
+        gains_t = sums_t / len(logits_r)
+        variances_t = np.maximum(squares_t / len(logits_r) - gains_t**2, 0.0)
+        return logits_r, gains_t, np.sqrt(variances_t / len(logits_r))
 
     def _restrict(self, places: list[int]) -> None:
         for network in (self._network, self._average):

@@ -10,6 +10,11 @@ There are two courses. All terms of few fields learn in the first. Those of more
 learn with them: so what the first course found is asked which of them it lacks, and which of those that it dropped
 (`components.autopi.screening`), and the few that it lacks most surely learn in a second course beside what is left of the first. Greedy crossing of what was found is as in AutoCross
 (Luo et al. 2019), but the candidates are all combinations of fields, and asked without a training.
+
+A log of many fields has too many for that: 150 fields have 11,175 pairs, whose products are a third of a gigabyte for 1,024 rows, and half a
+million triples. Then the pairs that learn are those that main effects alone lack most surely, asked in the same way (ranking pairs on
+the residuals of an additive model is FAST of Lou et al. 2013, "Accurate intelligible models with pairwise interactions"), and only the
+fields that tell most by themselves are combined at all (weak heredity; Chipman 1996).
 """
 
 from __future__ import annotations
@@ -17,6 +22,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -30,6 +37,9 @@ from components.autopi.term_course import TermCourse
 from components.encoding import Encoded
 from components.rankers.terms import Terms, all_terms
 from components.workbench import Workbench
+
+# A second or two of work, between which a stop is heard.
+_ASKED_AT_ONCE = 500
 
 
 class TermSearch:
@@ -47,38 +57,61 @@ class TermSearch:
 
     def run(self) -> Terms:
         """Go on until the end, or raise Stopped after a checkpoint when asked to stop."""
-        first = self._course("terms", all_terms(len(self._encoded.field_sizes), self._params.terms.orders))
-        began = (time.monotonic(), time.process_time())
+        terms = self._asked(self._params.terms.orders)
+        if len(terms) > self._params.terms.max_learned:
+            terms = self._likeliest(terms)
+        first = self._course("terms", terms)
         self.screened = self._screen(first)
-        self.facts["seconds"] += time.monotonic() - began[0]
-        self.facts["core_seconds"] += time.process_time() - began[1]
         lacking = tuple(one.fields for one in self.screened if one.has_joined)
         if lacking:
             self._course("terms_2", first.found + lacking)
         return self.found
 
+    def _asked(self, orders: Collection[int]) -> Terms:
+        """Every combination of the fields; where they would be too many, of those fields that tell most by themselves."""
+        sizes, most = self._encoded.field_sizes, self._params.terms.max_asked
+        if _number_of(len(sizes), orders) <= most:
+            return all_terms(len(sizes), orders)
+        with self._timed():
+            train, tune = (self._rows(name) for name in ("train", "tune"))
+            telling = agreements(train, tune, sizes, tuple((field,) for field in range(len(sizes))))
+        ranked = sorted(range(len(sizes)), key=lambda field: (-telling[field], field))
+        count = max(number for number in range(len(sizes)) if _number_of(number, orders) <= most)
+        fields = sorted(ranked[:count])
+        return tuple(tuple(fields[place] for place in term) for term in all_terms(count, orders))
+
+    def _likeliest(self, terms: Terms) -> Terms:
+        """So many of these as may learn at once: those that main effects alone lack most surely."""
+        course = self._run("terms_0", ())
+        agreement = self._agreements(course, terms)
+        ranked = sorted(range(len(terms)), key=lambda place: (-agreement[place], place))
+        return tuple(terms[place] for place in sorted(ranked[: self._params.terms.max_learned]))
+
     def _course(self, name: str, terms: Terms) -> TermCourse:
-        """Run one to its end, and note what it found, and at which price."""
-        with torch.random.fork_rng(devices=[]):
-            course = TermCourse(name, self._encoded, terms, self._params, self._workbench, self._identity)
-            self.found = course.run()
+        """Run one to its end, and note what it found."""
+        course = self._run(name, terms)
+        self.found = course.found
         self.epochs += tuple(
             dataclasses.replace(epoch, epoch=number) for number, epoch in enumerate(course.epochs, len(self.epochs))
         )
+        return course
+
+    def _run(self, name: str, terms: Terms) -> TermCourse:
+        """Run a course to its end, and note its price."""
+        with torch.random.fork_rng(devices=[]):
+            course = TermCourse(name, self._encoded, terms, self._params, self._workbench, self._identity)
+            course.run()
         for fact in no_facts():
             self.facts[fact] += course.facts[fact]
         return course
 
     def _screen(self, course: TermCourse) -> tuple[ScreenedTerm, ...]:
         """The terms that are not in it, by their agreement: those that join, and the first of all."""
-        params, sizes = self._params.terms, self._encoded.field_sizes
-        every = all_terms(len(sizes), params.screened_orders)
-        choices = tuple(term for term in every if term not in course.found)
+        params, found_already = self._params.terms, set(course.found)
+        choices = tuple(term for term in self._asked(params.screened_orders) if term not in found_already)
         if not choices:
             return ()
-        self._workbench.progress(0, 1, f"terms: asking for {len(choices):,} others whether they are lacking")
-        train, tune = (self._errors(course, name) for name in ("train", "tune"))
-        agreement = agreements(train, tune, sizes, choices)
+        agreement = self._agreements(course, choices)
         ordered = sorted(zip(agreement, choices, strict=True), key=lambda one: (-one[0], one[1]))
         joining: list[tuple[int, ...]] = []
         for found, term in ordered:
@@ -93,9 +126,40 @@ class TermSearch:
             if term in joining or (found, term) in shown
         )
 
-    def _errors(self, course: TermCourse, name: str) -> Errors:
-        """Of the last rows of a split."""
+    def _agreements(self, course: TermCourse, terms: Terms) -> list[float]:
+        """What `agreements` says of each; raises Stopped where asked to stop, since many take a minute."""
+        found: list[float] = []
+        with self._timed():
+            train, tune = (
+                dataclasses.replace(rows, scores=course.scores(rows.ids))
+                for rows in (self._rows(name) for name in ("train", "tune"))
+            )
+            for start in range(0, len(terms), _ASKED_AT_ONCE):
+                words = f"terms: asking for {len(terms):,} others whether they are lacking"
+                self._workbench.progress(start, len(terms), words)
+                self._workbench.stop_if_asked("in the search for terms")
+                some = terms[start : start + _ASKED_AT_ONCE]
+                found += agreements(train, tune, self._encoded.field_sizes, some)
+        return found
+
+    def _rows(self, name: str) -> Errors:
+        """The last rows of a split, scored by its click rate."""
         split = self._encoded.split(name)
         start = max(0, len(split.clicks) - self._params.terms.screened_rows)
-        ids_rf = np.asarray(split.ids[start:])
-        return Errors(ids_rf, np.asarray(split.clicks[start:]).astype(np.float64), course.scores(ids_rf))
+        clicks_r = np.asarray(split.clicks[start:]).astype(np.float64)
+        return Errors(np.asarray(split.ids[start:]), clicks_r, np.full(len(clicks_r), clicks_r.mean()))
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        """Add what the block takes to the price."""
+        began = (time.monotonic(), time.process_time())
+        try:
+            yield
+        finally:
+            self.facts["seconds"] += time.monotonic() - began[0]
+            self.facts["core_seconds"] += time.process_time() - began[1]
+
+
+def _number_of(num_fields: int, orders: Collection[int]) -> int:
+    """Of combinations of so many fields as each order says."""
+    return sum(math.comb(num_fields, order) for order in orders)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from components.autopi.architecture import Collapse, FoundArchitecture
@@ -41,8 +42,11 @@ def _cost(found: FoundArchitecture, cost: SearchCost | None) -> str:
 
 def _terms(found: FoundArchitecture, field_names: Sequence[str]) -> str:
     first, last = found.term_epochs[0], found.term_epochs[-1]
+    num_fields, num_learned = found.architecture.num_fields, len(first.terms)
+    num_all = sum(math.comb(num_fields, order) for order in {len(term) for term in first.terms})
+    which = f"all {num_learned:,}" if num_learned == num_all else f"of {num_all:,} the {num_learned:,} likeliest"
     words = (
-        f"Terms beside the cells: all {len(first.terms)} interactions of few fields learned side by side, and those that tune "
+        f"Terms beside the cells: {which} interactions of few fields learned side by side, and those that tune "
         f"did not miss were dropped, epoch by epoch; {len(found.architecture.terms)} are left"
     )
     gains = dict(zip(last.terms, last.gains, strict=True))
@@ -59,7 +63,7 @@ def _screened(found: FoundArchitecture, field_names: Sequence[str]) -> str:
     joined = [one for one in found.screened_terms if one.has_joined]
     rest = next((one for one in found.screened_terms if not one.has_joined), None)
     listed = ", ".join(f"{_named(one.fields, field_names)} ({one.agreement:.1f})" for one in joined)
-    words = f" Then all others, of more fields too, were asked which of them are lacking: {listed or 'none surely'}"
+    words = f" Then the others, of more fields too, were asked which of them are lacking: {listed or 'none surely'}"
     words += " (in brackets how many standard errors the errors on train and on tune agree by)" if joined else ""
     if rest is not None:
         words += f"; the highest of the others, {_named(rest.fields, field_names)}, has {rest.agreement:.1f}"
