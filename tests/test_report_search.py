@@ -86,10 +86,10 @@ def test_terms_are_named_with_what_tune_would_lose_without_them() -> None:
     )
     found = dataclasses.replace(FOUND, architecture=architecture, term_epochs=epochs)
     words = search_in_words(found, None, ("user", "item", "hour"))["terms"]
-    assert "of 4 the 3 likeliest interactions" in words
+    assert "3 of 4, those that main effects surely lack, learned" in words
     every = dataclasses.replace(epochs[0], terms=(*epochs[0].terms, (0, 2)), gains=(*epochs[0].gains, 0.0))
     of_every = dataclasses.replace(found, term_epochs=(every, epochs[1]))
-    assert "all 4 interactions" in search_in_words(of_every, None, ())["terms"]
+    assert "all 4 of them, learned side by side" in search_in_words(of_every, None, ())["terms"]
     assert "2 are left" in words
     assert words.endswith(": user × item × hour (0.04568), user × item (0.01235).")
     assert "field 0 × field 1 × field 2 (0.04568)" in page_of(run_of(found, None), "")

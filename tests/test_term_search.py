@@ -248,7 +248,7 @@ def test_of_many_fields_the_pairs_learn_that_main_effects_lack_and_only_telling_
     terms = dataclasses.replace(SCREENING.terms, max_learned=10, max_asked=190)
     search = TermSearch(log, dataclasses.replace(SCREENING, terms=terms), bench(tmp_path / "190"))
     assert (3, 8) in search.run()
-    assert len(search.epochs[0].terms) == 10, "of 190 pairs"
+    assert len(search.epochs[0].terms) < 5, "of 190 pairs, of which one would pass by chance"
     assert len(search._asked((3,))) == 165, "all triples of eleven fields: those of twelve are 220"
     fields = {field for term in search._asked((3,)) for field in term}
     assert {3, 8} <= fields
@@ -280,7 +280,7 @@ def test_a_search_that_asks_in_pieces_is_stopped_between_them_and_ends_as_one_th
     params = dataclasses.replace(SCREENING, terms=dataclasses.replace(SCREENING.terms, max_learned=2))
     whole = search_architecture(small, params, bench(tmp_path / "whole"))
     assert PLANTED in whole.architecture.terms
-    assert len(whole.term_epochs[0].terms) == 2
+    assert whole.term_epochs[0].terms == (PLANTED,)
     again, exit_codes = stopped_at_random(small, params, tmp_path / "again", 3, 25)
     assert len(exit_codes) >= 4
     assert again == whole

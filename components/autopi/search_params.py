@@ -49,7 +49,7 @@ class TermSearchParams(Strict):
                      (`components.autopi.screening`); none: no screening
     max_asked        so many combinations are looked at at most; of more fields than make so many, those that tell most by
                      themselves are combined
-    max_learned      so many learn side by side in the first course at most; of more, those that main effects lack most surely
+    max_learned      so many learn side by side in the first course at most; of more, those that main effects surely lack
     min_agreement    standard errors of agreement between train and tune from which a term is lacking
     max_screened     so many that are lacking join at most
     screened_rows    rows of train, the last ones, and of tune that are asked

@@ -12,7 +12,7 @@ learn with them: so what the first course found is asked which of them it lacks,
 (Luo et al. 2019), but the candidates are all combinations of fields, and asked without a training.
 
 A log of many fields has too many for that: 150 fields have 11,175 pairs, whose products are a third of a gigabyte for 1,024 rows, and half a
-million triples. Then the pairs that learn are those that main effects alone lack most surely, asked in the same way (ranking pairs on
+million triples. Then the pairs that learn are those that main effects alone surely lack, asked in the same way (ranking pairs on
 the residuals of an additive model is FAST of Lou et al. 2013, "Accurate intelligible models with pairwise interactions"), and only the
 fields that tell most by themselves are combined at all (weak heredity; Chipman 1996).
 """
@@ -27,6 +27,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+from scipy.special import ndtri
 
 from components.autopi.architecture import ScreenedTerm, TermEpoch
 from components.autopi.identity import identity_of
@@ -57,10 +58,12 @@ class TermSearch:
 
     def run(self) -> Terms:
         """Go on until the end, or raise Stopped after a checkpoint when asked to stop."""
-        terms = self._asked(self._params.terms.orders)
+        terms, first = self._asked(self._params.terms.orders), None
         if len(terms) > self._params.terms.max_learned:
-            terms = self._likeliest(terms)
-        first = self._course("terms", terms)
+            first = self._run("terms_0", ())
+            terms = self._likeliest(first, terms)
+        if first is None or terms:
+            first = self._course("terms", terms)
         self.screened = self._screen(first)
         lacking = tuple(one.fields for one in self.screened if one.has_joined)
         if lacking:
@@ -80,12 +83,13 @@ class TermSearch:
         fields = sorted(ranked[:count])
         return tuple(tuple(fields[place] for place in term) for term in all_terms(count, orders))
 
-    def _likeliest(self, terms: Terms) -> Terms:
-        """So many of these as may learn at once: those that main effects alone lack most surely."""
-        course = self._run("terms_0", ())
-        agreement = self._agreements(course, terms)
+    def _likeliest(self, main_effects: TermCourse, terms: Terms) -> Terms:
+        """So many of these as may learn at once, of those that main effects lack by more than one of so many would by chance."""
+        agreement = self._agreements(main_effects, terms)
+        least = -float(ndtri(1 / len(terms)))
         ranked = sorted(range(len(terms)), key=lambda place: (-agreement[place], place))
-        return tuple(terms[place] for place in sorted(ranked[: self._params.terms.max_learned]))
+        chosen = [place for place in ranked[: self._params.terms.max_learned] if agreement[place] > least]
+        return tuple(terms[place] for place in sorted(chosen))
 
     def _course(self, name: str, terms: Terms) -> TermCourse:
         """Run one to its end, and note what it found."""

@@ -44,9 +44,13 @@ def _terms(found: FoundArchitecture, field_names: Sequence[str]) -> str:
     first, last = found.term_epochs[0], found.term_epochs[-1]
     num_fields, num_learned = found.architecture.num_fields, len(first.terms)
     num_all = sum(math.comb(num_fields, order) for order in {len(term) for term in first.terms})
-    which = f"all {num_learned:,}" if num_learned == num_all else f"of {num_all:,} the {num_learned:,} likeliest"
+    which = (
+        f"all {num_learned:,} of them,"
+        if num_learned == num_all
+        else f"{num_learned:,} of {num_all:,}, those that main effects surely lack,"
+    )
     words = (
-        f"Terms beside the cells: {which} interactions of few fields learned side by side, and those that tune "
+        f"Terms beside the cells: interactions of few fields, {which} learned side by side, and those that tune "
         f"did not miss were dropped, epoch by epoch; {len(found.architecture.terms)} are left"
     )
     gains = dict(zip(last.terms, last.gains, strict=True))
