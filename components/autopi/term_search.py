@@ -8,13 +8,14 @@ with it; a term stays while its gain is above so many of its standard errors.
 
 There are two courses. All terms of few fields learn in the first. Those of more fields are too many, and too slow to leave zero, to
 learn with them: so what the first course found is asked which of them it lacks, and which of those that it dropped
-(`components.autopi.screening`), and the few that it lacks most surely learn in a second course beside what is left of the first. Greedy crossing of what was found is as in AutoCross
-(Luo et al. 2019), but the candidates are all combinations of fields, and asked without a training.
+(`components.autopi.screening`), and the few that it lacks most surely learn in a second course beside what is left of the first.
+Greedy crossing of what was found is as in AutoCross (Luo et al. 2019), but the candidates are all combinations of fields, and
+asked without a training.
 
-A log of many fields has too many for that: 150 fields have 11,175 pairs, whose products are a third of a gigabyte for 1,024 rows, and half a
-million triples. Then the pairs that learn are those that main effects alone surely lack, asked in the same way (ranking pairs on
-the residuals of an additive model is FAST of Lou et al. 2013, "Accurate intelligible models with pairwise interactions"), and only the
-fields that tell most by themselves are combined at all (weak heredity; Chipman 1996).
+A log of many fields has too many for that: 150 fields have 11,175 pairs, whose products are half a gigabyte for 1,024 rows, and
+half a million triples. Then the pairs that learn are those that main effects alone surely lack, asked in the same way (FAST of Lou
+et al. 2013, "Accurate intelligible models with pairwise interactions", ranks pairs on the residuals of an additive model, too),
+and only the fields that tell most by themselves are combined at all (weak heredity; Chipman 1996).
 """
 
 from __future__ import annotations
