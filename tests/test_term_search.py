@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from components.autopi import term_search
+from components.autopi import halving, term_search
 from components.autopi.architecture import Architecture, FoundArchitecture
 from components.autopi.network import FoundNetwork
 from components.autopi.search_params import check_params
@@ -310,6 +310,16 @@ def test_random_draws_terms_blindly_and_darts_has_none(small: Any, tmp_path: Pat
     assert drawn.term_epochs == ()
     quick = dataclasses.replace(SEARCH, strategy="darts", max_epochs=1)
     assert search_architecture(small, quick, bench(tmp_path / "darts")).architecture.terms == ()
+
+
+def test_random_looks_at_no_more_terms_of_many_fields_than_a_search_for_terms() -> None:
+    params = dataclasses.replace(SCREENING, terms=dataclasses.replace(SCREENING.terms, max_asked=40))
+    chosen = halving._choices(60, (2, 3), params, np.random.default_rng(1))
+    assert len(set(chosen)) == len(chosen) == 40
+    assert {len(term) for term in chosen} <= {2, 3}
+    assert sum(len(term) == 3 for term in chosen) > 30, "of 35,990 terms 34,220 are triples"
+    assert all(tuple(sorted(set(term))) == term and term[0] >= 0 and term[-1] < 60 for term in chosen)
+    assert halving._choices(5, (2, 3), params, np.random.default_rng(1)) == all_terms(5, (2, 3))
 
 
 def test_params_that_make_no_terms_are_refused(small: Any, tmp_path: Path) -> None:

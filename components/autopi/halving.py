@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -31,7 +31,7 @@ from components.autopi.trial import Candidate, Ground, Trial, forget
 from components.checkpoint import load_checkpoint
 from components.encoding import Encoded
 from components.errors import ConfigError
-from components.rankers.terms import Terms, all_terms
+from components.rankers.terms import Terms, all_terms, num_terms
 from components.side_by_side import can_stand_side_by_side
 from components.workbench import Workbench
 
@@ -70,8 +70,8 @@ def search_random(encoded: Encoded, params: SearchParams, workbench: Workbench) 
     candidates = _draw_candidates(params, len(encoded.field_sizes), None, 0, affordable)
     generator = np.random.default_rng([params.seed, 2])
     num_fields = len(encoded.field_sizes)
-    few = all_terms(num_fields, params.terms.orders)
-    more = all_terms(num_fields, set(params.terms.screened_orders) - set(params.terms.orders))
+    more_orders = set(params.terms.screened_orders) - set(params.terms.orders)
+    few, more = (_choices(num_fields, orders, params, generator) for orders in (params.terms.orders, more_orders))
     most = min(len(few), params.terms.max_learned)
     candidates = [
         _with_terms(
@@ -81,6 +81,19 @@ def search_random(encoded: Encoded, params: SearchParams, workbench: Workbench) 
         for candidate in candidates
     ]
     return _decide("random", encoded, params, workbench, candidates, params.trial_rung_epochs[-1:], None, None)
+
+
+def _choices(num_fields: int, orders: Collection[int], params: SearchParams, generator: np.random.Generator) -> Terms:
+    """All terms of these orders; so many of them, drawn blindly, as a search for terms would look at where there are more."""
+    count = params.terms.max_asked
+    if num_terms(num_fields, orders) <= count:
+        return all_terms(num_fields, orders)
+    drawn: set[tuple[int, ...]] = set()
+    weights = np.array([math.comb(num_fields, order) for order in sorted(orders)], np.float64)
+    while len(drawn) < count:
+        order = int(generator.choice(sorted(orders), p=weights / weights.sum()))
+        drawn.add(tuple(sorted(int(field) for field in generator.choice(num_fields, order, replace=False))))
+    return tuple(sorted(drawn, key=lambda term: (len(term), term)))
 
 
 def _draw_terms(choices: Terms, most: int, generator: np.random.Generator) -> Terms:

@@ -92,7 +92,10 @@ class TermCourse:
         )
 
     def run(self) -> Terms:
-        """Go on until the last epoch, or until no term is left (main effects alone learn where none was given); raises Stopped after a checkpoint when asked to stop."""
+        """Go on until the last epoch, or until no term is left; main effects alone learn where none was given.
+
+        Raises Stopped after a checkpoint when asked to stop.
+        """
         pace = Pace(self.facts["step"])
         total = self._params.max_epochs * self._num_batches
 

@@ -37,7 +37,7 @@ from components.autopi.screening import Errors, agreements
 from components.autopi.search_params import SearchParams
 from components.autopi.term_course import TermCourse
 from components.encoding import Encoded
-from components.rankers.terms import Terms, all_terms
+from components.rankers.terms import Terms, all_terms, num_terms
 from components.workbench import Workbench
 
 # A second or two of work, between which a stop is heard.
@@ -74,13 +74,13 @@ class TermSearch:
     def _asked(self, orders: Collection[int]) -> Terms:
         """Every combination of the fields; where they would be too many, of those fields that tell most by themselves."""
         sizes, most = self._encoded.field_sizes, self._params.terms.max_asked
-        if _number_of(len(sizes), orders) <= most:
+        if num_terms(len(sizes), orders) <= most:
             return all_terms(len(sizes), orders)
         with self._timed():
             train, tune = (self._rows(name) for name in ("train", "tune"))
             telling = agreements(train, tune, sizes, tuple((field,) for field in range(len(sizes))))
         ranked = sorted(range(len(sizes)), key=lambda field: (-telling[field], field))
-        count = max(number for number in range(len(sizes)) if _number_of(number, orders) <= most)
+        count = max(number for number in range(len(sizes)) if num_terms(number, orders) <= most)
         fields = sorted(ranked[:count])
         return tuple(tuple(fields[place] for place in term) for term in all_terms(count, orders))
 
@@ -163,8 +163,3 @@ class TermSearch:
         finally:
             self.facts["seconds"] += time.monotonic() - began[0]
             self.facts["core_seconds"] += time.process_time() - began[1]
-
-
-def _number_of(num_fields: int, orders: Collection[int]) -> int:
-    """Of combinations of so many fields as each order says."""
-    return sum(math.comb(num_fields, order) for order in orders)

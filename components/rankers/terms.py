@@ -29,6 +29,11 @@ def all_terms(num_fields: int, orders: Collection[int]) -> Terms:
     return tuple(term for order in sorted(orders) for term in itertools.combinations(range(num_fields), order))
 
 
+def num_terms(num_fields: int, orders: Collection[int]) -> int:
+    """How many `all_terms` would give."""
+    return sum(math.comb(num_fields, order) for order in orders)
+
+
 class FieldTerms(nn.Module):
     """sum over fields of w_f + sum over terms t of r_t * sum over d of the product over f in t of v_f,d; ids (B, F) -> (B,).
 
