@@ -1,6 +1,6 @@
 # The object store that bundles and runs on pods share (CTR_STORE, CTR_WORKSPACES), and who may do what there.
 # A module: the caller configures the provider and the state. Checked by `terraform fmt` and against what the code asks of S3
-# (tests/test_infra.py); never applied, since no account was at hand.
+# (tests/test_infra_store.py); never applied, since no account was at hand.
 
 terraform {
   required_version = ">= 1.6"
