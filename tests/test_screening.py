@@ -44,7 +44,7 @@ def test_for_true_scores_on_tune_it_has_mean_zero_and_variance_one_whatever_the_
     for _ in range(600):
         train = rows(400, generator)
         wrong = Errors(train.ids, train.clicks, np.clip(train.scores * generator.uniform(0.2, 1.6), 0.01, 0.99))
-        drawn.append(agreements(wrong, rows(200, generator), SIZES, ((0, 1, 2),))[0])
+        drawn.append(next(agreements(wrong, rows(200, generator), SIZES, ((0, 1, 2),))))
     assert abs(float(np.mean(drawn))) < 4 / math.sqrt(600)
     assert float(np.var(drawn)) == pytest.approx(1.0, abs=4 * math.sqrt(2 / 600))
 

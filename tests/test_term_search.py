@@ -276,7 +276,7 @@ def fields_that_tell_most(log: Any, count: int) -> set[int]:
 def test_a_search_that_asks_in_pieces_is_stopped_between_them_and_ends_as_one_that_was_not(
     small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(term_search, "_ASKED_AT_ONCE", 1)
+    monkeypatch.setattr(term_search, "_TOLD_AFTER", 1)
     params = dataclasses.replace(SCREENING, terms=dataclasses.replace(SCREENING.terms, max_learned=2))
     whole = search_architecture(small, params, bench(tmp_path / "whole"))
     assert PLANTED in whole.architecture.terms

@@ -14,7 +14,7 @@ is needed: a few passes over two columns of numbers a set of fields. Shape lette
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,27 +37,25 @@ class Errors:
     scores: NDArray[np.float64]
 
 
-def agreements(train: Errors, tune: Errors, field_sizes: Sequence[int], terms: Terms) -> list[float]:
-    """Of each term's cells, in standard errors; minus infinity where train has fewer rows than there are cells.
+def agreements(train: Errors, tune: Errors, field_sizes: Sequence[int], terms: Terms) -> Iterator[float]:
+    """Yield that of each term's cells, in standard errors; minus infinity where train has fewer rows than there are cells.
 
     With so many cells hardly any has rows in both splits, and asking would cost memory.
     """
     ids_train, ids_tune = (np.ascontiguousarray(rows.ids.T).astype(np.int64) for rows in (train, tune))
     errors_train, errors_tune = train.clicks - train.scores, tune.clicks - tune.scores
     variances_tune = tune.scores * (1 - tune.scores)
-    found = []
     for term in terms:
         num_cells = math.prod(field_sizes[field] for field in term)
         if num_cells > len(train.clicks):
-            found.append(-math.inf)
+            yield -math.inf
             continue
         cells_train, cells_tune = (_cells(ids_fr, field_sizes, term) for ids_fr in (ids_train, ids_tune))
         a_c = np.bincount(cells_train, errors_train, num_cells)
         b_c = np.bincount(cells_tune, errors_tune, num_cells)
         v_c = np.bincount(cells_tune, variances_tune, num_cells)
         spread = math.sqrt(float(a_c**2 @ v_c))
-        found.append(float(a_c @ b_c) / spread if spread > 0 else -math.inf)
-    return found
+        yield float(a_c @ b_c) / spread if spread > 0 else -math.inf
 
 
 def _cells(ids_fr: NDArray[np.int64], field_sizes: Sequence[int], term: Sequence[int]) -> NDArray[np.int64]:

@@ -41,7 +41,7 @@ from components.rankers.terms import Terms, all_terms, num_terms
 from components.workbench import Workbench
 
 # A second or two of work, between which a stop is heard.
-_ASKED_AT_ONCE = 500
+_TOLD_AFTER = 500
 
 
 class TermSearch:
@@ -78,7 +78,7 @@ class TermSearch:
             return all_terms(len(sizes), orders)
         with self._timed():
             train, tune = (self._rows(name) for name in ("train", "tune"))
-            telling = agreements(train, tune, sizes, tuple((field,) for field in range(len(sizes))))
+            telling = list(agreements(train, tune, sizes, tuple((field,) for field in range(len(sizes)))))
         ranked = sorted(range(len(sizes)), key=lambda field: (-telling[field], field))
         count = max(number for number in range(len(sizes)) if num_terms(number, orders) <= most)
         fields = sorted(ranked[:count])
@@ -139,12 +139,12 @@ class TermSearch:
                 dataclasses.replace(rows, scores=course.scores(rows.ids))
                 for rows in (self._rows(name) for name in ("train", "tune"))
             )
-            for start in range(0, len(terms), _ASKED_AT_ONCE):
-                words = f"terms: asking for {len(terms):,} others whether they are lacking"
-                self._workbench.progress(start, len(terms), words)
-                self._workbench.stop_if_asked("in the search for terms")
-                some = terms[start : start + _ASKED_AT_ONCE]
-                found += agreements(train, tune, self._encoded.field_sizes, some)
+            for number, agreement in enumerate(agreements(train, tune, self._encoded.field_sizes, terms)):
+                if number % _TOLD_AFTER == 0:
+                    words = f"terms: asking for {len(terms):,} others whether they are lacking"
+                    self._workbench.progress(number, len(terms), words)
+                    self._workbench.stop_if_asked("in the search for terms")
+                found.append(agreement)
         return found
 
     def _rows(self, name: str) -> Errors:
